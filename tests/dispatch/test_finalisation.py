@@ -9,6 +9,7 @@ import sys
 from asyncio.subprocess import PIPE
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ from templates.outbound import OutputField
 from tests.dispatch.conftest import CREDENTIALS, DispatchEnvironment
 from tests.dispatch.dying_database import DyingDatabase
 from voicebot.dispatch.breaker import Breakers
-from voicebot.dispatch.finaliser import LEASE, Finaliser
+from voicebot.dispatch.finaliser import LEASE, MODEL_FOR, Finaliser
+from voicebot.dispatch.output_fields import ModelBusy
 
 Env = DispatchEnvironment
 HOOK = "https://example.com/hook"
@@ -39,6 +41,8 @@ class ScriptedModel:
 
     values: dict[str, Any] | None
     transcripts: list[list[str]] = field(default_factory=list)
+    busy: list[ModelBusy] = field(default_factory=list)
+    """What it answers first."""
 
     async def fill(
         self, fields: Mapping[str, OutputField], transcript: list[UtteranceRecord]
@@ -46,6 +50,8 @@ class ScriptedModel:
         """See ``voicebot.dispatch.finaliser.FillsOutput``."""
         assert fields
         self.transcripts.append([said.text for said in transcript])
+        if self.busy:
+            raise self.busy.pop(0)
         return self.values
 
 
@@ -140,6 +146,50 @@ async def test_output_is_absent_when_the_model_fails(dispatch_environment: Env) 
     await answered(env, lead)
     await finalised(finaliser(env, ScriptedModel(None)))
     assert [data["output"] for _, data in await told(env)] == [None, None]
+
+
+async def test_a_model_that_is_busy_is_asked_again(dispatch_environment: Env) -> None:
+    """Until then nothing is reported; any process asks, after pauses that double or that the vendor wants."""
+    env = dispatch_environment
+    lead = await env.lead(await env.template(webhook_url=HOOK, output={"visit": {"type": "boolean"}}))
+    call = await answered(env, lead)
+    model = ScriptedModel({"visit": True})
+    model.busy = [ModelBusy("HTTP 503", None), ModelBusy("HTTP 429", env.clock.now() + timedelta(seconds=30))]
+    for place, seconds in enumerate((2, 28, 0)):
+        process = finaliser(env, model)
+        await finalised(process)
+        assert len(model.transcripts) == place + 1
+        assert len(await told(env)) == (2 if place == 2 else 0)
+        if seconds:
+            assert await process.run_once() == pytest.approx(seconds)
+        env.clock.advance(seconds=seconds)
+    await finalised(finaliser(env, model))
+    assert len(model.transcripts) == 3
+    assert [data["output"] for _, data in await told(env)] == [{"visit": True}] * 2
+    assert (await calls.get(env.database, env.account_id, call.id)).output == {"visit": True}
+
+
+@pytest.mark.parametrize("wants_s", [None, 3600])
+async def test_a_model_that_stays_busy_leaves_no_output(
+    dispatch_environment: Env, wants_s: int | None
+) -> None:
+    """Within two minutes of its end the call is finalised without it; at once if the vendor wants more."""
+    env = dispatch_environment
+    lead = await env.lead(await env.template(webhook_url=HOOK, output={"visit": {"type": "boolean"}}))
+    call = await answered(env, lead)
+    until = None if wants_s is None else env.clock.now() + timedelta(seconds=wants_s)
+    model = ScriptedModel({"visit": True}, busy=[ModelBusy("HTTP 429", until)] * 99)
+    process, asked_for = finaliser(env, model), 0.0
+    while (await calls.get(env.database, env.account_id, call.id)).outcome is None:
+        await finalised(process)
+        pause_s = await process.run_once()
+        asked_for += pause_s
+        env.clock.advance(seconds=pause_s)
+    assert len(model.transcripts) == (7 if wants_s is None else 1)
+    assert asked_for < MODEL_FOR.total_seconds() + 60
+    assert [(type_, data["output"]) for type_, data in await told(env)] == [
+        ("call.ended", None), ("lead.finished", None),
+    ]  # fmt: skip
 
 
 async def test_nobody_answered_so_no_model_is_asked(dispatch_environment: Env) -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from typing import Any
 
+import httpx
 import pytest
+from openai import AsyncOpenAI
 
 from templates.outbound import OutputField
-from voicebot.dispatch.output_fields import checked
+from tests.handoffs.fixtures import ManualClock
+from voicebot.dispatch.output_fields import ModelBusy, OutputModel, checked
 
 FIELDS = {
     "wants_visit": OutputField(type="boolean"),
@@ -54,3 +58,52 @@ def test_an_answer_with_another_value_is_not_used(more: dict[str, Any]) -> None:
 def test_an_answer_that_is_no_such_document_is_not_used(answer: str) -> None:
     """It is not JSON, not an object, or lacks fields."""
     assert checked(FIELDS, answer) is None
+
+
+async def asked(answer: httpx.Response | Exception) -> dict[str, Any] | None:
+    """Ask a model whose server gives this answer; it is asked once."""
+    requests = []
+
+    def answers(request: httpx.Request) -> httpx.Response:
+        requests.append(request)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answers)) as made:
+        http: Any = made
+        client = AsyncOpenAI(api_key="k", base_url="https://model.test/v1", http_client=http, max_retries=0)
+        try:
+            return await OutputModel(client, "small", ManualClock()).fill(FIELDS, [])
+        finally:
+            assert len(requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "wants"),
+    [
+        (httpx.Response(429, headers={"Retry-After": "7"}, json={}), timedelta(seconds=7)),
+        (httpx.Response(429, json={}), None),
+        (httpx.Response(503, json={}), None),
+        (httpx.ReadTimeout("slow"), None),
+        (httpx.ConnectError("down"), None),
+    ],
+)
+async def test_a_model_may_be_busy(answer: Any, wants: timedelta | None) -> None:
+    """A rate limit, an outage, and no answer in time say so, and when the vendor wants to be asked again."""
+    with pytest.raises(ModelBusy) as busy:
+        await asked(answer)
+    assert busy.value.until == (None if wants is None else ManualClock().now() + wants)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        httpx.Response(400, json={}),
+        httpx.Response(401, json={}),
+        httpx.Response(429, json={"error": {"code": "insufficient_quota", "message": "Pay."}}),
+    ],
+)
+async def test_a_model_that_refuses_is_not_busy(answer: Any) -> None:
+    """A request that it cannot fulfil, a refused key and an unpaid account do not pass within minutes."""
+    assert await asked(answer) is None

@@ -57,7 +57,7 @@ class DispatchRuntime:
         self._background = BackgroundTasks("dispatch")
         carriers = dependencies.carriers
         breakers = Breakers(database, clock, dependencies.credentials)
-        output = None if dependencies.model is None else OutputModel(*dependencies.model)
+        output = None if dependencies.model is None else OutputModel(*dependencies.model, clock)
         self._finaliser = Finaliser(database, clock, carriers, breakers, output, dependencies.on_notices)
         self._client = HttpClient(CheckedNetwork(dependencies.http_allow))
         prechecks = Prechecks(database, clock, dependencies.vault, self._client)

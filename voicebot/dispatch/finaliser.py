@@ -42,6 +42,7 @@ from voicebot.dispatch.breaker import Breakers
 from voicebot.dispatch.costs import Prices, cost_of
 from voicebot.dispatch.due_work import DueWork
 from voicebot.dispatch.outcomes import Outcome, outcome_of
+from voicebot.dispatch.output_fields import ModelBusy
 
 AT_ONCE = 64
 """How many calls a process finalises at once."""
@@ -55,7 +56,20 @@ LEASE = timedelta(seconds=20)
 RENEWAL_S = 5.0
 """Seconds between two renewals."""
 
+MODEL_FOR = timedelta(minutes=2)
+"""How long after the end of a call a model that is busy is asked again; then the call has no output."""
+
+FIRST_MODEL_PAUSE = timedelta(seconds=2)
+
 ResultT = TypeVar("ResultT")
+
+
+class _AskedLater(Exception):
+    """The model that fills output fields is asked again ``at`` a moment."""
+
+    def __init__(self, at: datetime) -> None:
+        super().__init__(at)
+        self.at = at
 
 
 class FillsOutput(Protocol):
@@ -64,7 +78,11 @@ class FillsOutput(Protocol):
     async def fill(
         self, fields: Mapping[str, OutputField], transcript: list[UtteranceRecord]
     ) -> dict[str, Any] | None:
-        """The value of each field; None: they could not be filled."""
+        """The value of each field; None: they could not be filled.
+
+        Raises:
+            ModelBusy: the model may be asked again later.
+        """
         ...
 
 
@@ -108,13 +126,18 @@ class Finaliser(DueWork[EndedCall]):
         return await finalisation.next_due(self._db, after)
 
     async def work(self, ended: EndedCall) -> None:
-        """Finalise a call, if no call of its attempt rings any more."""
+        """Finalise a call, unless a call of its attempt may still ring, or the model is asked again later."""
         call = await self._settled(ended.call)
         if call is None:
             return
         ended = replace(ended, call=call)
         outbound = rules.outbound_of(ended.outbound)
-        result = await self._result(ended, outbound)
+        try:
+            result = await self._result(ended, outbound)
+        except _AskedLater as later:
+            # Nothing was changed: the call is claimed again then, by any process, which begins anew.
+            await finalisation.renew(self._db, call.id, later.at)
+            return
         await self._results.put((ended, result, outbound))
 
     async def _record(
@@ -203,12 +226,32 @@ class Finaliser(DueWork[EndedCall]):
             is_talk = any(one.speaker == "caller" for one in use.utterances)
             if is_talk and outbound is not None and outbound.output and self._output is not None:
                 filling = self._output.fill(outbound.output, list(use.utterances))
-                output = await self._keeping(call, filling)
+                output = await self._output_of(call, filling)
         retry_at, attempts = self._next_attempt(ended, outbound or Outbound(), outcome)
         return Finalisation(
             at=self._clock.now(), outcome=outcome.name, cost=cost, output=output, retry_at=retry_at,
             attempts=attempts,
         )  # fmt: skip
+
+    async def _output_of(
+        self, call: CallRecord, fill: Awaitable[dict[str, Any] | None]
+    ) -> dict[str, Any] | None:
+        """The output fields of a call; None: they could not be filled.
+
+        Raises:
+            _AskedLater: the model is busy; the pauses double.
+        """
+        try:
+            return await self._keeping(call, fill)
+        except ModelBusy as busy:
+            now = self._clock.now()
+            ended_at = call.ended_at or now
+            at = now + max(FIRST_MODEL_PAUSE, now - ended_at)
+            if busy.until is not None:
+                at = max(at, busy.until)
+            if at > ended_at + MODEL_FOR:
+                return None
+            raise _AskedLater(at) from None
 
     def _next_attempt(
         self, ended: EndedCall, outbound: Outbound, outcome: Outcome
