@@ -164,7 +164,7 @@ async def kill(dsn: str, port: int, running: list[Process], killed: list[Process
 async def closed_campaign(database: Database, of: Campaign) -> Campaign:
     """A template of the same account and numbers whose window is closed for the next hours."""
     at = SystemClock().now() + timedelta(hours=6)
-    window = {"from": f"{at.hour:02}:00", "to": "24:00"}
+    window = {"from": f"{at.hour:02}:00", "to": f"{at.hour + 1:02}:00"}
     made = await template(database, of.account_id, {"window": window})
     return Campaign(account_id=of.account_id, number_ids=of.number_ids, template_id=made)
 
