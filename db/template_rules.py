@@ -6,11 +6,12 @@ templates route to it. One of two such transactions therefore waits for the othe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 from db.errors import NotFound, RevisionConflict, TargetsUnavailable, TemplateInUse
 from db.pool import Transaction
+from db.rows import MAX_LIMIT
 
 
 async def lock(transaction: Transaction, account_id: UUID, template_id: UUID, expected_revision: int) -> None:
@@ -47,6 +48,21 @@ async def lock_number(transaction: Transaction, account_id: UUID, number_id: UUI
     )
     if row is None:
         raise NotFound("number", number_id)
+
+
+async def answering(transaction: Transaction, account_id: UUID, number_id: UUID) -> Mapping[UUID, int]:
+    """The active templates that answer a number, the newest if there are too many, and their revisions."""
+    rows = await transaction.fetch(
+        """
+        SELECT id, revision FROM templates
+        WHERE account_id = $1 AND number_id = $2 AND status = 'active' AND deleted_at IS NULL
+        ORDER BY id DESC LIMIT $3
+        """,
+        account_id,
+        number_id,
+        MAX_LIMIT,
+    )
+    return {row["id"]: row["revision"] for row in rows}
 
 
 async def lock_targets(transaction: Transaction, account_id: UUID, references: Sequence[UUID]) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -11,7 +12,7 @@ from db import audit
 from db.audit import AuditFilter
 from db.pool import Database
 from tests.api.conftest import NewTenant
-from tests.api.server_fixture import Tenant, create, create_tenant, new_e164, serving
+from tests.api.server_fixture import RunningServer, Tenant, create, create_tenant, new_e164, serving
 from voicebot.cli import app
 from voicebot.config import Settings
 
@@ -120,6 +121,7 @@ async def test_a_number_that_cannot_dial_calls_nobody_back(tenant: Tenant) -> No
     refused = await tenant.owner.patch(path, json=reserved | {"inbound": callback}, headers=headers)
     [fault] = refused.json()["errors"]
     assert (refused.status_code, fault["pointer"]) == (422, "/inbound/refusals/outside_hours/action")
+    assert fault["code"] == "call_back_impossible"
     assert "reserved_inbound" in fault["remedy"]
     await tenant.agent("Night", number_id=number["id"], inbound=callback)
     refused = await tenant.owner.patch(path, json=reserved, headers=headers)
@@ -128,6 +130,28 @@ async def test_a_number_that_cannot_dial_calls_nobody_back(tenant: Tenant) -> No
     assert "'Night'" in fault["message"]
     assert "/inbound/refusals/outside_hours/action" in fault["remedy"]
     assert (await tenant.owner.patch(path, json={"channels": 3}, headers=headers)).status_code == 200
+
+
+async def test_calls_do_not_wait_for_the_check_of_a_changed_number(
+    server: RunningServer, tenant: Tenant, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No lock of the number is held meanwhile; a template that is saved meanwhile refuses the change."""
+    number = await tenant.number()
+    checks = server.app_state.authoring.checks
+    lock, run = "SELECT FROM numbers WHERE id = $1 FOR NO KEY UPDATE NOWAIT", checks.run
+
+    async def meanwhile(*check: Any, **named: Any) -> Any:
+        monkeypatch.setattr(checks, "run", run)
+        await database.fetchrow(lock, UUID(number["id"]))
+        await tenant.agent("Night", number_id=number["id"])
+        return await run(*check, **named)
+
+    monkeypatch.setattr(checks, "run", meanwhile)
+    path, patch = f"/numbers/{number['id']}", {"channels": 3}
+    answer = await tenant.owner.patch(path, json=patch, headers={"If-Match": "*"})
+    assert (answer.status_code, answer.json()["retryable"]) == (503, True)
+    answer = await tenant.owner.patch(path, json=patch, headers={"If-Match": "*"})
+    assert (answer.status_code, answer.json()["channels"]) == (200, 3)
 
 
 async def test_a_call_back_needs_no_payload(tenant: Tenant) -> None:

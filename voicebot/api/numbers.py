@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
@@ -10,10 +10,10 @@ from uuid import UUID
 from fastapi import Body, Query, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 
-from db import audit, numbers, templates
+from db import audit, numbers, template_rules, templates
 from db.audit import Change
+from db.errors import DatabaseBusy
 from db.numbers import DEFAULT_CHANNELS, DEFAULT_PATIENCE_MS, NumberDraft, NumberFilter, NumberRecord
-from db.pool import Transaction
 from db.rows import MAX_LIMIT
 from templates.check import CarrierRules
 from templates.check.basics import policy_problems
@@ -37,8 +37,11 @@ router = resource_router("/numbers", "numbers")
 
 _TAKEN = ("number_taken", "number_not_assigned")
 
-_CODES = {"busy_tone_impossible": "not_possible_at_carrier"}
-"""Codes of the API for problems of the template check that it names otherwise."""
+_CODES = {"busy_tone_impossible": "not_possible_at_carrier", "forwards_to_itself": "invalid_value"}
+"""Codes of the API for problems that have others in the check of templates."""
+
+_USED_BY_TEMPLATES = {"carrier", "channels", "reserved_inbound", "inbound"}
+"""Members of a number on which it depends whether a template can do what it asks for."""
 
 E164_PATTERN = r"^\+[1-9][0-9]{1,14}$"
 E164 = Annotated[str, Field(pattern=E164_PATTERN, description="E.164.", examples=["+14155550100"])]
@@ -193,6 +196,10 @@ async def patch_number(
     if_match.expect(before.revision)
     stored = Number.model_validate(before).model_dump(mode="json", include=set(NumberBody.model_fields))
     draft = _read(merged(stored, _writable_part(patch)))
+    checked = None
+    if not _USED_BY_TEMPLATES.isdisjoint(_changed(before, draft)):
+        # Before the transaction, which locks the number: calls to it would wait for the check.
+        checked = await _check_templates(app_state, before, draft)
     async with app_state.database.transaction() as transaction:
         saved = await numbers.update(
             transaction,
@@ -202,8 +209,8 @@ async def patch_number(
             expected_revision=before.revision,
             assigned_only=app_state.settings.numbers == "assigned",
         )
-        if not {"carrier", "channels", "reserved_inbound", "inbound"}.isdisjoint(_changed(before, saved)):
-            await _check_templates(app_state, transaction, saved)
+        if checked not in (None, await template_rules.answering(transaction, admin.account_id, number_id)):
+            raise DatabaseBusy("Other requests have changed templates of this number; try again.")
         await audit.record(transaction, admin.account_id, _change(admin, "update", saved, before))
     app_state.number_directory.changed()
     return _answer(saved, response)
@@ -252,7 +259,7 @@ def _impossible(detail: str, problems: Sequence[Problem]) -> ApiProblem:
     faults = [
         FieldError(
             pointer=each.pointer,
-            code=_CODES.get(each.code, "invalid_value"),
+            code=_CODES.get(each.code, each.code),
             message=each.message,
             remedy=each.remedy,
         )
@@ -261,27 +268,29 @@ def _impossible(detail: str, problems: Sequence[Problem]) -> ApiProblem:
     return ApiProblem("invalid_request", detail, errors=faults)
 
 
-async def _check_templates(app_state: AppState, transaction: Transaction, number: NumberRecord) -> None:
-    """Check that the number can still do what the templates that answer it ask for.
+async def _check_templates(
+    app_state: AppState, before: NumberRecord, after: NumberDraft
+) -> Mapping[UUID, int]:
+    """Check that a changed number can do what the templates that answer it ask for.
+
+    Returns:
+        The templates that were checked, and their revisions.
 
     Raises:
         ApiProblem: it cannot.
     """
-    answering = await templates.list_templates(
-        transaction,
-        number.account_id,
-        templates.TemplateFilter(status="active", number_id=number.id),
-        limit=MAX_LIMIT,
-    )
+    wanted = templates.TemplateFilter(status="active", number_id=before.id)
+    found = await templates.list_templates(app_state.database, before.account_id, wanted, limit=MAX_LIMIT)
     broken = await app_state.authoring.checks.run(
-        number.account_id,
+        before.account_id,
         broken_templates,
-        number.id,
-        known_number(number, _rules(number)),
-        [each.content for each in answering.items],
+        before.id,
+        known_number(after, _rules(after)),
+        [each.content for each in found.items],
     )
     if broken:
         raise _impossible("Templates that answer the number would break.", broken)
+    return {each.id: each.revision for each in found.items}
 
 
 def _writable_part(patch: Any) -> Any:
@@ -311,6 +320,6 @@ def _change(admin: Principal, action: str, saved: NumberRecord | None, before: N
     )
 
 
-def _changed(before: NumberRecord, saved: NumberRecord) -> list[str]:
-    """Names of the members that a save changed."""
-    return sorted(name for name in NumberBody.model_fields if getattr(before, name) != getattr(saved, name))
+def _changed(before: NumberRecord, after: NumberRecord | NumberDraft) -> list[str]:
+    """Names of the members that a save changes."""
+    return sorted(name for name in NumberBody.model_fields if getattr(before, name) != getattr(after, name))
