@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Annotated, cast
@@ -16,7 +15,7 @@ from telephony.exotel.carrier import EXOTEL
 from telephony.kind import CarrierKind
 from telephony.twilio.carrier import TWILIO
 from templates.check import CarrierRules
-from voicebot.config import Settings, Variables
+from voicebot.config import Settings, Variables, fingerprint
 
 CARRIERS: Mapping[str, CarrierKind] = {kind.name: kind for kind in (TWILIO, EXOTEL)}
 """All carriers, by the name that numbers have."""
@@ -66,8 +65,7 @@ def credentials_of(settings: Settings) -> Mapping[str, str]:
     found = {}
     for name, kind in CARRIERS.items():
         values = [settings.secret(variable) for variable in kind.credentials]
-        joined = "\0".join(value.get_secret_value() if value else "" for value in values)
-        found[name] = f"{kind.credentials[0]}:{hashlib.sha256(joined.encode()).hexdigest()[:12]}"
+        found[name] = f"{kind.credentials[0]}:{fingerprint(*values)}"
     return found
 
 

@@ -160,6 +160,12 @@ class Settings(Variables):
         return [path.read_bytes()]
 
 
+def fingerprint(*secrets: SecretStr | None) -> str:
+    """Hexadecimal digits that tell secrets apart without showing them; empty if there are none."""
+    values = [secret.get_secret_value() for secret in secrets if secret]
+    return hashlib.sha256("\0".join(values).encode()).hexdigest()[:12] if values else ""
+
+
 def _keys_in(secret: SecretStr) -> list[str]:
     return [key.strip() for key in secret.get_secret_value().split(",")]
 

@@ -63,6 +63,7 @@ from voicebot.call.session import Session
 from voicebot.call.text.answers import Answers, PreparedHttp
 from voicebot.clock import SystemClock
 from voicebot.providers.pace import Pace
+from voicebot.providers.provider import SpokenText
 from voicebot.providers.service_spec import SAMPLE_RATE, OnRequest, ServiceSpec, connected_at_once, made
 from voicebot.providers.speech_input import SpeechInput
 from voicebot.providers.websocket import TTS_QUIET_S
@@ -432,17 +433,11 @@ class _NoGreetings:
     def __init__(self, *, ready: bool) -> None:
         self._ready = ready
 
-    def ready(self, account_id: UUID, content: TemplateContent, text: str, sample_rate: int) -> bytes | None:
-        return _tone(content.tts.voice_id, (len(text) + 1) * CHARACTER_MS) if self._ready else None
+    def ready(self, spoken: SpokenText) -> bytes | None:
+        duration_ms = (len(spoken.text) + 1) * CHARACTER_MS
+        return _tone(spoken.content.tts.voice_id, duration_ms) if self._ready else None
 
-    async def prepare(
-        self,
-        account_id: UUID,
-        content: TemplateContent,
-        text: str,
-        sample_rate: int,
-        lead_id: UUID | None = None,
-    ) -> bytes:
+    async def prepare(self, spoken: SpokenText) -> bytes:
         return b""
 
 

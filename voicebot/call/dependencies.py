@@ -26,6 +26,7 @@ from templates.compile import Function
 from templates.model import HttpFunction, TemplateContent, Variable
 from voicebot.clock import Clock
 from voicebot.providers.llm_failover import LlmWatch
+from voicebot.providers.provider import SpokenText
 from voicebot.providers.service_spec import OnRequest, ServiceSpec
 
 CallFact = EventRecord | UtteranceRecord | RouteRecord | ModelRequestRecord
@@ -136,24 +137,12 @@ class Health(Protocol):
 class ReadyGreetings(Protocol):
     """Greetings synthesised ahead of time."""
 
-    def ready(self, account_id: UUID, content: TemplateContent, text: str, sample_rate: int) -> bytes | None:
-        """The audio of ``text`` in the template's voice, if it is in memory.
-
-        Raw PCM, 16 bit, mono, at ``sample_rate`` Hz.
-        """
+    def ready(self, spoken: SpokenText) -> bytes | None:
+        """The audio of a text, if it is in memory: raw PCM, 16 bit, mono."""
         ...
 
-    async def prepare(
-        self,
-        account_id: UUID,
-        content: TemplateContent,
-        text: str,
-        sample_rate: int,
-        lead_id: UUID | None = None,
-    ) -> bytes:
-        """Get the audio of ``text`` into memory.
-
-        ``lead_id`` is the lead whose values the text says; None: it is the same for everybody.
+    async def prepare(self, spoken: SpokenText) -> bytes:
+        """Get the audio of a text into memory, and return it.
 
         Raises:
             SynthesisFailed: it could not be synthesised.

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
 from itertools import chain, repeat
 from typing import Any
-from uuid import UUID
 
 from loguru import logger
 from pipecat.flows import Flow
@@ -25,7 +25,7 @@ from voicebot.call.audio.pipeline import CallPipeline
 from voicebot.call.dependencies import CallDependencies
 from voicebot.call.functions import RouteTool, offer_routes
 from voicebot.call.transcript.recorder import CallRecorder
-from voicebot.providers.provider import SynthesisFailed
+from voicebot.providers.provider import SpokenText, SynthesisFailed
 from voicebot.providers.service_spec import ServiceFailed
 
 RECONNECT_PAUSE_S = 1.0
@@ -159,15 +159,19 @@ class AgentPreparation:
     async def prepare_speech(self, agent: Agent) -> None:
         """Synthesise greeting and fillers ahead of time; otherwise the TTS speaks them when needed."""
         greeting, call = agent.content.greeting, self._deps.call
-        texts: list[tuple[str, UUID | None]] = [(text, None) for text in agent.fillers]
+        spoken = partial(
+            SpokenText,
+            account_id=call.account_id,
+            content=agent.content,
+            sample_rate=self._pipeline.sample_rate,
+        )
+        texts = [spoken(text=text) for text in agent.fillers]
         if greeting is not None:
             lead_id = call.lead_id if placeholders(greeting.text) else None
-            texts.insert(0, (render(greeting.text, agent.values), lead_id))
+            texts.insert(0, spoken(text=render(greeting.text, agent.values), lead_id=lead_id))
         try:
-            for text, lead_id in texts:
-                await self._deps.greetings.prepare(
-                    call.account_id, agent.content, text, self._pipeline.sample_rate, lead_id
-                )
+            for text in texts:
+                await self._deps.greetings.prepare(text)
         except SynthesisFailed:
             return
         except Exception as error:  # noqa: BLE001 - the top of a task: a greeting must not end the call

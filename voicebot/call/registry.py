@@ -45,7 +45,7 @@ from voicebot.call.transcript.recorder import CallWriter
 from voicebot.clock import Clock
 from voicebot.config import Settings
 from voicebot.providers.greetings import Greetings
-from voicebot.providers.provider import SynthesisFailed
+from voicebot.providers.provider import SpokenText, SynthesisFailed
 from voicebot.providers.registry import Providers
 from voicebot.vault import Vault
 
@@ -256,7 +256,9 @@ class CallRegistry:
         template = await revisions.for_call(self._database, account_id, template_id)
         content = TemplateContent.model_validate(template.content)
         try:
-            return await self._greetings.prepare(account_id, content, text, sample_rate)
+            return await self._greetings.prepare(
+                SpokenText(account_id=account_id, content=content, text=text, sample_rate=sample_rate)
+            )
         except SynthesisFailed as error:
             logger.warning("an announcement of template {} was not synthesised: {}", template_id, error)
             return b""
@@ -266,7 +268,14 @@ class CallRegistry:
         if content.greeting is None or placeholders(content.greeting.text):
             return
         try:
-            await self._greetings.prepare(template.account_id, content, content.greeting.text, sample_rate)
+            await self._greetings.prepare(
+                SpokenText(
+                    account_id=template.account_id,
+                    content=content,
+                    text=content.greeting.text,
+                    sample_rate=sample_rate,
+                )
+            )
         except SynthesisFailed as error:
             logger.warning("the greeting of template {} was not synthesised: {}", template.id, error)
 

@@ -46,6 +46,7 @@ from voicebot.call.silence.watchdog import SilenceWatchdog
 from voicebot.call.transcript.conversation import Conversation
 from voicebot.call.transcript.recorder import CallRecorder, Seqs
 from voicebot.call.transcript.transcript import Transcript
+from voicebot.providers.provider import SpokenText
 
 FLUSH_TIMEOUT_S = 1.0
 TARGETS_TIMEOUT_S = 5.0
@@ -275,7 +276,12 @@ class Session:
 
     def _ready_audio(self, agent: Agent, text: str) -> bytes | None:
         return self._deps.greetings.ready(
-            self._deps.call.account_id, agent.content, text, self._deps.media.sample_rate
+            SpokenText(
+                account_id=self._deps.call.account_id,
+                content=agent.content,
+                text=text,
+                sample_rate=self._deps.media.sample_rate,
+            )
         )
 
     def _is_busy(self) -> bool:

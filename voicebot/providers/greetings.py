@@ -17,8 +17,7 @@ from loguru import logger
 from db import greetings as stored
 from db.errors import DatabaseError, NotFound
 from db.pool import Database
-from templates.model import TemplateContent
-from voicebot.providers.provider import SYNTHESIS_TIMEOUT_S, SynthesisFailed
+from voicebot.providers.provider import SYNTHESIS_TIMEOUT_S, SpokenText, SynthesisFailed
 from voicebot.providers.registry import Providers
 from voicebot.providers.service_spec import SAMPLE_RATE
 
@@ -42,54 +41,37 @@ class Greetings:
         self._bytes = 0
         self._making: dict[str, asyncio.Task[bytes]] = {}
 
-    def ready(self, account_id: UUID, content: TemplateContent, text: str, sample_rate: int) -> bytes | None:
-        """The audio of ``text`` in the template's voice if it is in memory, without waiting."""
-        audio = self._memory.get(key := self._key(account_id, content, text, sample_rate))
+    def ready(self, spoken: SpokenText) -> bytes | None:
+        """The audio of a text if it is in memory, without waiting."""
+        audio = self._memory.get(key := self._key(spoken))
         if audio is not None:
             self._memory.move_to_end(key)
         return audio
 
-    async def prepare(
-        self,
-        account_id: UUID,
-        content: TemplateContent,
-        text: str,
-        sample_rate: int,
-        lead_id: UUID | None = None,
-    ) -> bytes:
-        """The audio of ``text``: from memory, the database, or the provider. Equal requests share one.
-
-        ``lead_id`` is the lead whose values the text says; None: it is the same for everybody.
+    async def prepare(self, spoken: SpokenText) -> bytes:
+        """The audio of a text: from memory, the database, or the provider. Equal requests share one.
 
         Raises:
             SynthesisFailed: the provider refused or did not answer in time.
         """
-        key = self._key(account_id, content, text, sample_rate)
+        key = self._key(spoken)
         audio = self._memory.get(key)
         if audio is not None:
             return audio
         task = self._making.get(key)
         if task is None:
-            task = asyncio.create_task(self._make(key, account_id, content, text, sample_rate, lead_id))
+            task = asyncio.create_task(self._make(key, spoken))
             self._making[key] = task
             task.add_done_callback(lambda _: self._making.pop(key, None))
         return await asyncio.shield(task)
 
-    async def _make(
-        self,
-        key: str,
-        account_id: UUID,
-        content: TemplateContent,
-        text: str,
-        sample_rate: int,
-        lead_id: UUID | None,
-    ) -> bytes:
-        audio = await self._from_database(account_id, key)
+    async def _make(self, key: str, spoken: SpokenText) -> bytes:
+        audio = await self._from_database(spoken.account_id, key)
         if audio is None:
-            audio = await self._synthesise(content, text, sample_rate)
-            await self._into_database(account_id, key, audio, lead_id)
+            audio = await self._synthesise(spoken)
+            await self._into_database(spoken, key, audio)
         self._remember(key, audio)
-        if lead_id is not None:
+        if spoken.lead_id is not None:
             asyncio.get_running_loop().call_later(self._lead_memory_s, self._forget, key)
         return audio
 
@@ -102,19 +84,19 @@ class Greetings:
             logger.warning("greetings: the database cannot be read: {}", type(error).__name__)
             return None
 
-    async def _into_database(self, account_id: UUID, key: str, audio: bytes, lead_id: UUID | None) -> None:
+    async def _into_database(self, spoken: SpokenText, key: str, audio: bytes) -> None:
         try:
-            await stored.put(self._database, account_id, key, audio, lead_id=lead_id)
+            await stored.put(self._database, spoken.account_id, key, audio, lead_id=spoken.lead_id)
         except DatabaseError as error:
             logger.warning("greetings: not kept in the database: {}", type(error).__name__)
 
-    async def _synthesise(self, content: TemplateContent, text: str, sample_rate: int) -> bytes:
+    async def _synthesise(self, spoken: SpokenText) -> bytes:
         try:
             async with asyncio.timeout(SYNTHESIS_TIMEOUT_S):
-                audio = await self._providers.synthesise(content, text, sample_rate)
+                audio = await self._providers.synthesise(spoken.content, spoken.text, spoken.sample_rate)
         except TimeoutError as error:
             raise SynthesisFailed("TimeoutError") from error
-        if not 0 < len(audio) <= MAX_AUDIO_S * sample_rate * 2:
+        if not 0 < len(audio) <= MAX_AUDIO_S * spoken.sample_rate * 2:
             raise SynthesisFailed(f"{len(audio)} bytes of audio")
         return audio[: len(audio) // 2 * 2]
 
@@ -129,7 +111,7 @@ class Greetings:
     def _forget(self, key: str) -> None:
         self._bytes -= len(self._memory.pop(key, b""))
 
-    def _key(self, account_id: UUID, content: TemplateContent, text: str, sample_rate: int) -> str:
-        voice = self._providers.tts_key(content)
-        rate = "" if sample_rate == SAMPLE_RATE else f"\0{sample_rate}"
-        return hashlib.sha256(f"{account_id}\0{voice}\0{text}{rate}".encode()).hexdigest()
+    def _key(self, spoken: SpokenText) -> str:
+        voice = self._providers.tts_key(spoken.content)
+        rate = "" if spoken.sample_rate == SAMPLE_RATE else f"\0{spoken.sample_rate}"
+        return hashlib.sha256(f"{spoken.account_id}\0{voice}\0{spoken.text}{rate}".encode()).hexdigest()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
+from uuid import UUID
 
 from loguru import logger
 from pipecat.processors.frame_processor import FrameProcessor
@@ -16,7 +16,7 @@ from pydantic import SecretStr, ValidationError
 from templates.bounds import VOICE_ID, TextPattern
 from templates.check import ProviderRules
 from templates.model import TemplateContent, Turns
-from voicebot.config import Settings, Variables
+from voicebot.config import Settings, Variables, fingerprint
 from voicebot.providers.llm_failover import LlmEndpoint
 from voicebot.providers.settings import ProviderSettings
 
@@ -25,6 +25,19 @@ SYNTHESIS_TIMEOUT_S = 15.0
 
 class SynthesisFailed(Exception):
     """A greeting could not be synthesised; the message says why, without secrets."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpokenText:
+    """A text in the voice of a template, to be synthesised ahead of time."""
+
+    account_id: UUID
+    content: TemplateContent
+    text: str
+    sample_rate: int
+    """Of the audio, in Hz."""
+    lead_id: UUID | None = None
+    """The lead whose values the text says; None: it is the same for everybody."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,8 +55,7 @@ class Credential:
     @classmethod
     def of(cls, variable: str, key: SecretStr | None) -> Credential:
         """The credential of a key in a variable."""
-        digest = hashlib.sha256(key.get_secret_value().encode()).hexdigest()[:12] if key else ""
-        return cls(variable=variable, fingerprint=digest)
+        return cls(variable=variable, fingerprint=fingerprint(key))
 
     @property
     def stored_as(self) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
-from uuid import UUID
 
 from pipecat.frames.frames import Frame, TTSAudioRawFrame
 from pipecat.processors.filters.identity_filter import IdentityFilter
@@ -16,6 +15,7 @@ from pipecat.services.tts_service import TTSService
 from templates.model import TemplateContent
 from voicebot.providers.llm_failover import LlmWatch
 from voicebot.providers.pcm import bytes_per_ms
+from voicebot.providers.provider import SpokenText
 from voicebot.providers.service_spec import SAMPLE_RATE, OnRequest, ServiceSpec, connected_at_once, made
 
 SILENCE = bytes(20 * bytes_per_ms(SAMPLE_RATE))
@@ -74,17 +74,10 @@ class _SilentTts(TTSService):
 class SilentGreetings:
     """Implements ``ReadyGreetings``: every greeting is ready."""
 
-    def ready(self, account_id: UUID, content: TemplateContent, text: str, sample_rate: int) -> bytes | None:
+    def ready(self, spoken: SpokenText) -> bytes | None:
         """20 ms of silence."""
         return SILENCE
 
-    async def prepare(
-        self,
-        account_id: UUID,
-        content: TemplateContent,
-        text: str,
-        sample_rate: int,
-        lead_id: UUID | None = None,
-    ) -> bytes:
+    async def prepare(self, spoken: SpokenText) -> bytes:
         """20 ms of silence."""
         return SILENCE
