@@ -15,10 +15,12 @@ from voicebot.api.validation import TimeZone
         ("europe/berlin", "Europe/Berlin"),
         ("America/New York", "America/New_York"),
         ("UTC ", "UTC"),
+        ("Europe/Berln", "Europe/Berlin"),
+        ("Kolkatta", "Asia/Kolkata"),
     ],
 )
 def test_another_spelling_of_a_time_zone_is_refused_with_its_name(name: str, zone: str) -> None:
-    """The error names the zone whose name or city is spelt with other letters, spaces or capitals."""
+    """The error names the zone whose name or city is nearly so, or has other spaces or capitals."""
     with pytest.raises(ValidationError, match=f"Did you mean '{zone}'"):
         TypeAdapter(TimeZone).validate_python(name)
 

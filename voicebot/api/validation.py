@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from difflib import get_close_matches
 from typing import Annotated, Any
 from zoneinfo import available_timezones
 
@@ -42,17 +43,35 @@ Moment = Annotated[AwareDatetime, BeforeValidator(_require_date), AfterValidator
 
 _ZONES = available_timezones() - {"Factory", "localtime", "posixrules"}  # of the machine, or of nobody
 
-
 _ZONE_OF = {zone.rpartition("/")[2].casefold(): zone for zone in sorted(_ZONES, key=len, reverse=True)} | {
     zone.casefold(): zone for zone in _ZONES
 }
-"""Zones by their names and by their cities, in lower case. A list of 200 leads may have as many wrong names,
-so a name is looked up here instead of being compared with all zones."""
+"""Zones by their names and by their cities, in lower case."""
+
+_CITIES: dict[str, list[str]] = {}
+"""The cities by their first two letters."""
+for _name in _ZONE_OF:
+    if "/" not in _name:
+        _CITIES.setdefault(_name[:2], []).append(_name)
+_LONGEST = max(map(len, _ZONE_OF))
+
+
+def _similar_zone(name: str) -> str | None:
+    """The zone that an unknown name may stand for.
+
+    A list of 200 leads may have as many wrong names: each is compared only with cities that begin like it.
+    """
+    written = name.strip().replace(" ", "_").casefold()
+    if written in _ZONE_OF:
+        return _ZONE_OF[written]
+    city = written.rpartition("/")[2][:_LONGEST]
+    near = get_close_matches(city, _CITIES.get(city[:2], ()), n=1, cutoff=0.7)
+    return _ZONE_OF[near[0]] if near else None
 
 
 def _known_zone(name: str) -> str:
     if name not in _ZONES:
-        zone = _ZONE_OF.get(name.strip().replace(" ", "_").casefold())
+        zone = _similar_zone(name)
         hint = f" Did you mean {zone!r}?" if zone else ""
         raise ValueError(f"{name!r} is not a time zone of the IANA database, such as Europe/Berlin.{hint}")
     return name
