@@ -239,7 +239,7 @@ async def last_seqs(db: Executor, account_ids: Sequence[UUID]) -> Mapping[UUID, 
     return {row["account_id"]: row["last_seq"] for row in rows}
 
 
-async def delete_old(db: Executor, before: datetime, *, limit: int = 1000) -> int:
+async def delete_old(db: Executor, before: datetime, *, limit: int) -> int:
     """Delete events older than ``before`` that are in the journal or are not journaled.
 
     The event with the highest journal line is kept, because the next line is numbered from it.

@@ -148,6 +148,11 @@ async def of_call(db: Executor, account_id: UUID, call_id: UUID) -> Sequence[Leg
     return [read(LegRecord, row) for row in rows]
 
 
+async def are_unclosed(db: Executor) -> bool:
+    """Whether any leg is not closed."""
+    return await db.fetchrow("SELECT FROM handoff_legs WHERE closed_at IS NULL LIMIT 1") is not None
+
+
 async def overdue(db: Executor, now: datetime, *, limit: int) -> Sequence[tuple[LegRecord, bool]]:
     """Open legs whose deadline has passed, whose claim has ended, or whose call has ended.
 

@@ -204,24 +204,42 @@ async def claim(
     return [read(NoticeRecord, row) for row in rows]
 
 
-async def release_lost(db: Executor, medium: Medium, now: datetime) -> int:
-    """Make the notices due again whose sending process has died, and record their attempts as lost."""
-    return await db.execute(
+async def due(db: Executor, now: datetime) -> frozenset[Medium]:
+    """The media of which notices are due.
+
+    Notices whose sending process has died are due again, or closed if they were cancelled meanwhile; their
+    attempts are recorded as lost.
+    """
+    rows = await db.fetch(
         """
-        WITH lost AS (
-            SELECT id FROM outbox
-            WHERE medium = $1 AND state = 'sending' AND lease_until <= $2 AND cancelled_at IS NULL
-            FOR UPDATE SKIP LOCKED
+        WITH RECURSIVE lost AS (
+            SELECT id FROM outbox WHERE state = 'sending' AND lease_until <= $1 FOR UPDATE SKIP LOCKED
         ), attempt AS (
-            UPDATE outbox_attempts attempt SET ended_at = $2, outcome = 'lost'
+            UPDATE outbox_attempts attempt SET ended_at = $1, outcome = 'lost'
             FROM lost WHERE attempt.notice_id = lost.id AND attempt.ended_at IS NULL
+        ), released AS (
+            UPDATE outbox SET lease_until = NULL,
+                state = CASE WHEN cancelled_at IS NULL THEN 'waiting' ELSE 'cancelled' END,
+                next_at = CASE WHEN cancelled_at IS NULL THEN $1 ELSE next_at END
+            FROM lost WHERE outbox.id = lost.id RETURNING outbox.medium, outbox.state
+        ), destinations AS (
+            -- One step for each destination, however many notices wait for it.
+            (SELECT medium, destination FROM outbox WHERE state = 'waiting'
+                ORDER BY medium, destination LIMIT 1)
+            UNION ALL
+            SELECT following.* FROM destinations previous CROSS JOIN LATERAL (
+                SELECT medium, destination FROM outbox
+                WHERE state = 'waiting' AND (medium, destination) > (previous.medium, previous.destination)
+                ORDER BY medium, destination LIMIT 1) following
         )
-        UPDATE outbox SET state = 'waiting', lease_until = NULL, next_at = $2
-        FROM lost WHERE outbox.id = lost.id
+        SELECT medium FROM released WHERE state = 'waiting'
+        UNION SELECT medium FROM destinations WHERE EXISTS (
+            SELECT FROM outbox WHERE state = 'waiting' AND medium = destinations.medium
+                AND destination = destinations.destination AND next_at <= $1)
         """,
-        medium,
         now,
     )
+    return frozenset(row["medium"] for row in rows)
 
 
 async def finish(db: Executor, sent: NoticeRecord, result: AttemptResult) -> NoticeRecord | None:
@@ -267,20 +285,4 @@ async def cancel(
         handoff_id,
         list(media),
         at,
-    )
-
-
-async def close_cancelled(db: Executor, now: datetime) -> int:
-    """Close notices that were cancelled while a process that has since died was sending them."""
-    return await db.execute(
-        """
-        WITH lost AS (
-            UPDATE outbox_attempts attempt SET ended_at = $1, outcome = 'lost'
-            FROM outbox notice WHERE attempt.notice_id = notice.id AND attempt.ended_at IS NULL
-                AND notice.state = 'sending' AND notice.lease_until <= $1 AND notice.cancelled_at IS NOT NULL
-        )
-        UPDATE outbox SET state = 'cancelled', lease_until = NULL
-        WHERE state = 'sending' AND lease_until <= $1 AND cancelled_at IS NOT NULL
-        """,
-        now,
     )

@@ -125,42 +125,51 @@ class Outbox:
         self._clock = clock
         self._senders = senders
         self._settings = settings or OutboxSettings()
-        self._wakeups = {medium: asyncio.Event() for medium in senders}
+        self._wakeup = asyncio.Event()
+        self._due = {medium: asyncio.Event() for medium in senders}
+        """Set while notices of the medium may be due."""
         self._down = set[Medium]()
         self._slow = set[UUID]()
-        # All media look for notices at the same moment, and their statements would take all connections.
-        self._claiming = asyncio.Lock()
 
     def wake(self) -> None:
         """Claim due notices soon, because one may have been committed."""
-        for event in self._wakeups.values():
-            event.set()
+        self._wakeup.set()
 
     async def run(self) -> None:
         """Send until cancelled; notices that are being sent then are sent again when their lease runs out."""
         async with asyncio.TaskGroup() as loops:
             for medium in self._senders:
                 loops.create_task(self._loop(medium))
+            loops.create_task(self._look())
+
+    async def _look(self) -> None:
+        """Look for due notices of all media at intervals and after each wake-up, by one statement."""
+        while True:
+            self._wakeup.clear()
+            try:
+                for medium in await outbox.due(self._db, self._clock.now()) & self._due.keys():
+                    self._due[medium].set()
+            except DatabaseError as error:
+                logger.warning("the outbox waits for the database: {}", type(error).__name__)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._settings.poll_s):
+                    await self._wakeup.wait()
+            await asyncio.sleep(self._settings.debounce_s)
 
     async def _loop(self, medium: Medium) -> None:
-        wakeup, sending = self._wakeups[medium], dict[asyncio.Task[None], _Attempt]()
+        due, sending = self._due[medium], dict[asyncio.Task[None], _Attempt]()
         try:
             while True:
-                wakeup.clear()
+                await due.wait()
+                due.clear()
                 if medium in self._down:
                     await asyncio.sleep(self._settings.down_pause_s)
-                async with self._claiming:
-                    claimed = await self._claim(medium, list(sending.values()))
-                for notice in claimed:
+                for notice in await self._claim(medium, list(sending.values())):
                     attempt = _Attempt(notice, self._clock.monotonic_ms())
                     task = asyncio.create_task(self._deliver(attempt))
                     sending[task] = attempt
                     task.add_done_callback(sending.pop)
-                    task.add_done_callback(lambda _: wakeup.set())
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(self._settings.poll_s):
-                        await wakeup.wait()
-                await asyncio.sleep(self._settings.debounce_s)
+                    task.add_done_callback(lambda _: self.wake())  # its place is free
         finally:
             for task in sending:
                 task.cancel()
@@ -171,7 +180,6 @@ class Outbox:
         self._slow.update(attempt.notice.destination for attempt in sending if self._is_late(attempt))
         claimed = list[NoticeRecord]()
         try:
-            await outbox.release_lost(self._db, medium, now)
             for from_slow in (False, True) if self._slow else (False,):
                 claimed += await outbox.claim(
                     self._db,

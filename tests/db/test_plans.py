@@ -27,8 +27,10 @@ from db import (
     keys,
     lead_control,
     leads,
+    legs,
     model_requests,
     numbers,
+    outbox,
     revisions,
     routes,
     template_targets,
@@ -173,6 +175,8 @@ HOT: dict[str, Callable[[Any, SeededAccount], Awaitable[object]]] = {
     "what calls have used": lambda d, w: call_use.of_calls(d, [w.call]),
     "claim ended calls": lambda d, _: finalisation.claim(d, now=NOON, until=NOON + MINUTE, limit=9),
     "when calls are finalised": lambda d, _: finalisation.next_due(d, NOON),
+    "due notices": lambda d, _: outbox.due(d, NOON),
+    "unclosed legs": lambda d, _: legs.are_unclosed(d),
     "changes of one": lambda d, w: audit.list_changes(d, w.id, AuditFilter(resource_id=w.front.id), limit=50),
 }
 

@@ -140,7 +140,7 @@ async def test_events_do_not_make_a_process_that_waits_for_the_lock_connect(
 
     def counting(of: Database) -> AbstractAsyncContextManager[JournalLock | None]:
         nonlocal attempts
-        attempts += 1
+        attempts += of is database  # servers of other tests run in this process
         return real(of)
 
     monkeypatch.setattr("voicebot.handoffs.journal.LOCK_POLL_S", 3600.0)
@@ -255,7 +255,7 @@ async def test_deleted_events_are_a_gap_line_with_their_count(
     """A journal that starts on another disk reports the number of missing lines, and verifies."""
     await append_events(database, world, 5)
     await written(Journal(database, ManualClock(datetime.now(UTC)), tmp_path / "first", KEYS))
-    await handoff_events.delete_old(database, datetime.now(UTC) + timedelta(days=1))
+    await handoff_events.delete_old(database, datetime.now(UTC) + timedelta(days=1), limit=1000)
     await append_events(database, world, 2)
     await written(Journal(database, ManualClock(datetime.now(UTC)), tmp_path / "second", KEYS))
 

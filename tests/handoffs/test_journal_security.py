@@ -230,7 +230,7 @@ async def test_an_honest_journal_in_a_new_directory_is_whole(
     late = ManualClock(datetime.now(UTC) + timedelta(minutes=5))
     await written(Journal(database, late, old, KEYS))
     await write_events(database, world, old, 4)
-    await handoff_events.delete_old(database, datetime.now(UTC) + timedelta(days=1))
+    await handoff_events.delete_old(database, datetime.now(UTC) + timedelta(days=1), limit=1000)
     await write_events(database, world, new, 2)
 
     assert [line["kind"] for line in lines(new)][:4] == ["gap", "lag", "gap", "gate_transition"]

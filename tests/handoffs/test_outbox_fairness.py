@@ -158,29 +158,49 @@ async def test_due_notices_are_claimed_in_turn(
 
 
 class Watched(Database):
-    """The worker's database, which counts the claims of each medium, and those that run at the same time."""
+    """The worker's database, which counts the statements that are run, by their first argument."""
 
     def __init__(self, database: Database) -> None:
         super().__init__(database.pool, database.dsn)
-        self.claims = Counter[object]()
-        self.running = self.most = 0
+        self.statements = Counter[str]()
 
     async def fetch(self, query: str, *arguments: object) -> Sequence[Row]:
-        """Count a claim."""
-        self.claims[arguments[0]] += 1
-        self.running += 1
-        self.most = max(self.most, self.running)
-        try:
-            return await super().fetch(query, *arguments)
-        finally:
-            self.running -= 1
+        """Count a statement: ``datetime`` if it looks for what is due, or the medium of a claim."""
+        first = arguments[0]
+        self.statements[first if isinstance(first, str) else type(first).__name__] += 1
+        return await super().fetch(query, *arguments)
 
 
-async def test_media_look_for_notices_one_after_another(database: Database, hook: Receiver) -> None:
-    """They do so at the same moment, and take one connection of the database, by one claim each."""
+async def test_only_media_with_due_notices_claim(
+    database: Database, env: HandoffEnvironment, hook: Receiver
+) -> None:
+    """One statement looks for the due notices of all media; those without any need no other one."""
     watched = Watched(database)
-    media: tuple[Medium, ...] = ("slack", "email", "webhook")
-    async with sending(watched, hook, media=media), asyncio.timeout(60):
-        while min(watched.claims[medium] for medium in media) < 2:
+    async with sending(watched, hook, media=("slack", "email", "webhook")), asyncio.timeout(60):
+        while watched.statements["datetime"] < 3:
             await asyncio.sleep(0.01)
-    assert watched.most == 1
+        assert watched.statements.keys() == {"datetime"}
+        await slack(database, env.account_id, hook, "/works")
+        await env.escalate()
+        await until_posted(hook, "/works")
+    assert watched.statements.keys() == {"datetime", "slack"}
+
+
+async def test_what_a_dead_process_was_sending_is_due_again(
+    database: Database, env: HandoffEnvironment, hook: Receiver, world: SeededAccount
+) -> None:
+    """When the lease has run out, its notices are due, or cancelled if nobody wants them any more."""
+    now = NOON + timedelta(hours=1)
+    await slack(database, world.id, hook, "/a")
+    kept, unwanted = await env.escalate(), await env.escalate()
+    claimed = await outbox.claim(database, "slack", now=now, lease_until=now, limits=PATIENT.limits)
+    await outbox.cancel(database, world.id, unwanted.id, ["slack"], now)
+    assert len(claimed) == 2
+
+    assert await outbox.due(database, now - timedelta(seconds=1)) == set()
+    assert await outbox.due(database, now) == {"slack"}
+    states = {
+        handoff: [notice.state for notice in await notices.of_handoff(database, world.id, handoff)]
+        for handoff in (kept.id, unwanted.id)
+    }
+    assert states == {kept.id: ["waiting"], unwanted.id: ["cancelled"]}

@@ -108,7 +108,7 @@ async def test_a_position_that_is_not_stored_is_reset(
 ) -> None:
     """If the events after a position were deleted, a reset event gives the number to continue from."""
     await append_events(database, tenant.account_id, 5)
-    await handoff_events.delete_old(database, datetime.now(UTC) + timedelta(days=1))
+    await handoff_events.delete_old(database, datetime.now(UTC) + timedelta(days=1), limit=1000)
     await append_events(database, tenant.account_id)
     follower = Follower([server.url], tenant.keys["viewer"], last=2)
     await asyncio.wait_for(first(follower), 30)

@@ -21,7 +21,7 @@ from loguru import logger
 from db import journal
 from db.errors import DatabaseError
 from db.ids import new_id
-from db.journal import JournalLock, LineRecord, PartRecord
+from db.journal import Backlog, JournalLock, LineRecord, PartRecord
 from db.pool import Database
 from voicebot.clock import Clock
 from voicebot.handoffs.journal_chain import End, JournalBroken, JournalKeys
@@ -106,13 +106,19 @@ class Journal:
             await asyncio.to_thread(files.open)
             part_id = await self._part_of(files)
             self.alarm = None
-            while await lock.is_held():
+            is_behind = True  # a writer that died may have numbered lines that it did not write
+            while True:
                 self._wakeup.clear()
                 # Read first: what was committed before `stop` must be in the last batch.
                 stopping = self._stopping.is_set()
-                if not await self._write_batch(files, part_id):
-                    if stopping:
+                backlog = await journal.backlog(self._db)
+                if is_behind or backlog.count:
+                    if not await lock.is_held():
                         return
+                    is_behind = await self._write_batch(files, part_id, backlog)
+                elif stopping:
+                    return
+                else:
                     await self._pause()
         finally:
             await asyncio.to_thread(files.close)
@@ -148,9 +154,9 @@ class Journal:
         )
         await journal.record_part(self._db, part)
 
-    async def _write_batch(self, files: JournalFiles, part_id: UUID) -> bool:
+    async def _write_batch(self, files: JournalFiles, part_id: UUID, backlog: Backlog) -> bool:
         """Write the next lines; returns whether there were any."""
-        await self._report_lag()
+        await self._report_lag(backlog)
         await journal.number(self._db, limit=BATCH)
         lines = await journal.lines_after(self._db, files.end.seq, limit=BATCH)
         if lines:
@@ -159,8 +165,7 @@ class Journal:
             await self._record_end(files, part_id)
         return bool(lines)
 
-    async def _report_lag(self) -> None:
-        backlog = await journal.backlog(self._db)
+    async def _report_lag(self, backlog: Backlog) -> None:
         now = self._clock.now()
         if backlog.oldest_at is not None and now - backlog.oldest_at > LATE:
             late_s = round((now - backlog.oldest_at).total_seconds())

@@ -257,6 +257,8 @@ class LegReports:
 
     async def sweep(self) -> None:
         """End legs that are overdue or whose claim or call has ended, and do what remains for ended ones."""
+        if not await legs.are_unclosed(self._db):
+            return
         now = self._clock.now()
         for leg, caller_left in await legs.overdue(self._db, now, limit=_BATCH):
             if caller_left:

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from loguru import logger
 
-from db import handoff_events, handoff_transitions, open_handoffs, operators, outbox
+from db import handoff_events, handoff_transitions, open_handoffs, operators
 from db.errors import DatabaseError
 from db.handoff_transitions import Transition
 from db.handoffs import HandoffRecord
@@ -38,8 +38,11 @@ OFFER_LEASE = timedelta(seconds=30)
 
 EVENT_RETENTION = timedelta(days=30)
 """How long events are kept for the stream to resume from."""
+DELETE_EVERY = timedelta(minutes=1)
+"""How often older events are deleted."""
 
 _BATCH = 200
+_DELETED_AT_ONCE = 1000
 _OFFER_ORDER = ("idle", "on_call", "busy")
 """States in which an operator is offered handoffs, in this order."""
 
@@ -62,6 +65,7 @@ class Scheduler:
         self._presence = presence
         self._withdrawals = Withdrawals(database, clock, service)
         self._wakeup = wakeup or asyncio.Event()
+        self._delete_at = clock.now()
 
     async def run(self) -> None:
         """Run the work every second and after each wake-up, until cancelled."""
@@ -90,8 +94,10 @@ class Scheduler:
             await self._attempt(self._escalate(handoff, level))
         for account_id in await open_handoffs.accounts_with_queue(self._db):
             await self._attempt(self._offer_queue(account_id))
-        await outbox.close_cancelled(self._db, now)
-        await handoff_events.delete_old(self._db, now - EVENT_RETENTION)
+        if now >= self._delete_at:
+            before = now - EVENT_RETENTION
+            if await handoff_events.delete_old(self._db, before, limit=_DELETED_AT_ONCE) < _DELETED_AT_ONCE:
+                self._delete_at = now + DELETE_EVERY
 
     async def _attempt(self, work: Awaitable[object]) -> None:
         """Log a failure, so that one handoff's error does not affect another; the next run tries again."""
