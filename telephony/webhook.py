@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
+
+from yarl import query_to_pairs
 
 from telephony.errors import TooManyFields
 
@@ -95,7 +97,7 @@ def _kind(headers: Mapping[str, str]) -> str:
 def _pairs(text: str, max_fields: int) -> list[tuple[str, str]]:
     if text.count("&") >= max_fields:
         raise TooManyFields(f"the request has more than {max_fields} fields")
-    return parse_qsl(text, keep_blank_values=True)
+    return query_to_pairs(text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import hmac
 from collections.abc import Sequence
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from twilio.request_validator import add_port, remove_port
@@ -110,19 +111,25 @@ def _verify_urls(urls: Sequence[str], request: WebhookRequest, auth_token: str) 
         raise BadSignature("no X-Twilio-Signature header")
     given, token = signature.encode("utf-8", "replace"), auth_token.encode()
     fields = "".join(name + value for name, value in sorted(set(request.form_pairs)))
-    try:
-        parts = [urlsplit(url) for url in urls]
-        matches = any(
-            hmac.compare_digest(_signature(form(part) + fields, token), given)
-            for part in parts
-            for form in (remove_port, add_port)
-        )
-    except ValueError as error:
-        raise BadSignature("the port of the URL is not a number") from error
-    if not matches:
+    forms = (form for url in urls for form in _with_and_without_port(url))
+    if not any(hmac.compare_digest(_signature(form + fields, token), given) for form in forms):
         raise BadSignature(
             "the signature does not match; check that PUBLIC_URL is the URL configured at Twilio"
         )
+
+
+@lru_cache(maxsize=128)
+def _with_and_without_port(url: str) -> tuple[str, str]:
+    """A URL without its port, and with it. Most webhooks have one of few URLs.
+
+    Raises:
+        BadSignature: the port is not a number.
+    """
+    parts = urlsplit(url)
+    try:
+        return remove_port(parts), add_port(parts)
+    except ValueError as error:
+        raise BadSignature("the port of the URL is not a number") from error
 
 
 def _signature(text: str, token: bytes) -> bytes:
