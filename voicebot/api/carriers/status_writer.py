@@ -20,6 +20,9 @@ from voicebot.batches import Batches
 MOST_KNOWN = 10_000
 """Of how many calls the stored status is remembered."""
 
+INTERVAL_S = 0.01
+"""The shortest time between two statements, so that those of many calls share one, also while it is fast."""
+
 _Key = tuple[str, str]
 
 
@@ -31,7 +34,10 @@ class StatusWriter:
         self._database = database
         self._known: dict[_Key, CarrierStatus] = {}
         self._reports = Batches(
-            partial(carrier_calls.carrier_statuses, database), background, "storing statuses of carriers"
+            partial(carrier_calls.carrier_statuses, database),
+            background,
+            "storing statuses of carriers",
+            interval_s=INTERVAL_S,
         )
         self._pending: dict[_Key, asyncio.Future[Stored]] = {}
 

@@ -32,7 +32,7 @@ PREFIX = "/webhooks/"
 _METHODS = ("POST",)
 _METHODS_WITH_SECRET = ("GET", "POST")
 _SECRET_PARTS = 3
-_NO_CONTENT = Response(NO_CONTENT.body, NO_CONTENT.status, media_type=NO_CONTENT.content_type)
+_NO_CONTENT = Response(status_code=NO_CONTENT.status)
 
 
 class WebhookPath:
