@@ -1,5 +1,8 @@
 """Listening, without a server: phrases, endpointing and recognition."""
 
+import threading
+from typing import Self
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,7 +10,7 @@ from hypothesis import strategies as st
 
 from voicebot.sandbox.audio.mulaw import Samples, samples_of, through_the_line
 from voicebot.sandbox.speech.grammar import PhraseGrammar
-from voicebot.sandbox.speech.recogniser import RecogniserPool
+from voicebot.sandbox.speech.recogniser import RecogniserPool, Word
 from voicebot.sandbox.speech.synthesis import synthesize
 from voicebot.sandbox.speech.transcriber import Heard, SpeechStarted, Transcriber, TranscriberSettings
 
@@ -130,3 +133,43 @@ def test_any_text_can_be_a_phrase(phrases: list[str]) -> None:
     book = PhraseGrammar.of(phrases)
     recogniser = RecogniserPool(book, warm=1).take()
     assert (recogniser is not None) == bool(book.alternatives)
+
+
+class _Threads:
+    """Lends one recogniser, which notes the threads in which it is used."""
+
+    def __init__(self, *, needs_thread: bool) -> None:
+        self.needs_thread = needs_thread
+        self.seen: set[int] = set()
+
+    def take(self) -> Self:
+        return self
+
+    def give_back(self, recogniser: Self) -> None:
+        pass
+
+    def begin(self) -> None:
+        pass
+
+    def hear(self, samples: Samples) -> None:
+        self.seen.add(threading.get_ident())
+
+    def so_far(self) -> tuple[Word, ...]:
+        return ()
+
+    finish = so_far
+
+
+@pytest.mark.parametrize("needs_thread", [False, True])
+async def test_a_recogniser_is_used_in_a_thread_if_it_needs_one(needs_thread: bool) -> None:
+    """`listen` returns what `hear` returns, and uses the event loop's thread for cheap recognisers only."""
+    samples = _around(samples_of(synthesize(PHRASES[0], "caller-1")))
+    settings = TranscriberSettings(endpointing_ms=400)
+    recognisers = _Threads(needs_thread=needs_thread)
+    transcriber = Transcriber(recognisers, settings)
+    events = [
+        e for at in range(0, len(samples), 480) for e in await transcriber.listen(samples[at : at + 480])
+    ]
+    assert needs_thread == (threading.get_ident() not in recognisers.seen)
+    assert events == Transcriber(recognisers, settings).hear(samples)
+    assert any(isinstance(event, Heard) for event in events)

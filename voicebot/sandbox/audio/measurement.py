@@ -75,11 +75,11 @@ class Fingerprint:
     """Mean level of eight bands (natural logarithm), relative to the whole."""
 
 
-def loudness(samples: Samples) -> _Floats:
-    """Return the root mean square of every whole tick of 20 ms."""
-    ticks = len(samples) // TICK
-    frames = samples[: ticks * TICK].reshape(ticks, TICK).astype(np.float64)
-    return np.asarray(np.sqrt((frames**2).mean(axis=1)))
+def loudness(samples: Samples, size: int = TICK) -> _Floats:
+    """Return the root mean square of every whole part of `size` samples."""
+    count = len(samples) // size
+    parts = samples[: count * size].reshape(count, size).astype(np.float64)
+    return np.asarray(np.sqrt(np.einsum("ij,ij->i", parts, parts) / size))
 
 
 def spans(samples: Samples, *, pause_ms: float, least_ms: float = 40.0) -> tuple[Span, ...]:

@@ -143,6 +143,8 @@ class _Segment:
 class RecogniserPool:
     """A pool of recognisers, each lent for one utterance; it grows with simultaneous callers. Thread-safe."""
 
+    needs_thread = True
+
     def __init__(self, book: PhraseGrammar, warm: int = 2) -> None:
         """Prepare `warm` of them."""
         set_loglevel("FATAL")

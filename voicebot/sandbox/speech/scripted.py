@@ -39,6 +39,8 @@ class ScriptedTranscripts:
     recognised as no words.
     """
 
+    needs_thread = False
+
     def __init__(self) -> None:
         self._texts: deque[tuple[str, float | None]] = deque()
 

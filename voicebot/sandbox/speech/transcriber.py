@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
+from voicebot.sandbox.audio.measurement import loudness
 from voicebot.sandbox.speech.recogniser import RATE, Samples, Word
 
 _FRAME = RATE // 100
@@ -44,6 +46,11 @@ _R = TypeVar("_R", bound=UtteranceRecogniser)
 
 class RecogniserSource(Protocol[_R]):
     """Lends recognisers, each for one utterance."""
+
+    @property
+    def needs_thread(self) -> bool:
+        """Whether a recogniser takes so much CPU time that it must not run in the event loop."""
+        ...
 
     def take(self) -> _R | None:
         """Return a recogniser; None when nothing can be recognised."""
@@ -129,19 +136,22 @@ class Transcriber:
         """The duration of the audio so far, in s."""
         return self._frames * _FRAME_MS / 1000
 
-    @property
-    def idle(self) -> bool:
-        """Whether there is no speech, so that the next 20 ms cost almost no CPU time."""
-        return self._utterance is None and self._loud == 0
+    async def listen(self, samples: Samples) -> list[Event]:
+        """Take samples as `hear` does, in a thread if speech may have to be recognised."""
+        may_be_speech = self._utterance is not None or np.abs(samples.astype(np.int32)).max(initial=0) > _LOUD
+        if may_be_speech and self._recognisers.needs_thread:
+            return await asyncio.to_thread(self.hear, samples)
+        return self.hear(samples)
 
     def hear(self, samples: Samples) -> list[Event]:
         """Take samples and return the events that they cause."""
         together = np.concatenate([self._rest, samples])
         whole = len(together) // _FRAME * _FRAME
         self._rest = together[whole:]
+        frames = together[:whole].reshape(-1, _FRAME)
         events: list[Event] = []
-        for frame in together[:whole].reshape(-1, _FRAME):
-            events.extend(self._frame(frame))
+        for frame, level in zip(frames, loudness(together, _FRAME), strict=True):
+            events.extend(self._frame(frame, level))
         return events
 
     def finalize(self) -> Heard:
@@ -154,9 +164,9 @@ class Transcriber:
         """End the stream; return the current utterance, if there is one."""
         return self._close() if self._utterance is not None else None
 
-    def _frame(self, frame: Samples) -> list[Event]:
+    def _frame(self, frame: Samples, level: float) -> list[Event]:
         self._frames += 1
-        loud = self._is_loud(frame)
+        loud = self._is_loud(level)
         self._loud = self._loud + 1 if loud else 0
         self._quiet = 0 if loud else self._quiet + 1
         if self._utterance is not None:
@@ -166,8 +176,7 @@ class Transcriber:
             return self._begin()
         return self._silence()
 
-    def _is_loud(self, frame: Samples) -> bool:
-        level = float(np.sqrt((frame.astype(np.float64) ** 2).mean()))
+    def _is_loud(self, level: float) -> bool:
         if level < self._controls:
             self._controls = max(level, 1.0)
         elif self._utterance is None:

@@ -38,8 +38,6 @@ _PATIENCE_S = 10.0
 _CONFIDENCE = 0.98
 _LEAST_UTTERANCE_END_MS = 1000
 _DEFAULT_ENDPOINTING_MS = 10
-_CHEAP = RATE // 50
-"""As many samples as a quiet line may be listened to without the help of a thread."""
 
 
 def error(status: int) -> dict[str, Any]:
@@ -110,7 +108,7 @@ class _Options:
 
 
 class _Stream:
-    """One websocket: audio is heard in a thread, in the order in which it came."""
+    """One websocket: audio is heard in the order in which it came."""
 
     def __init__(
         self, server: Deepgram, request: web.Request, socket: web.WebSocketResponse, options: _Options
@@ -138,17 +136,12 @@ class _Stream:
         """Act on one message; False ends the stream."""
         if message.type is WSMsgType.BINARY:
             self._digest.update(message.data)
-            for event in await self._hear(_samples(message.data, self._options)):
+            for event in await self._transcriber.listen(_samples(message.data, self._options)):
                 await self._report(event)
             return True
         if message.type is not WSMsgType.TEXT:
             return False
         return await self._obey(message.data)
-
-    async def _hear(self, samples: Samples) -> list[Event]:
-        if self._transcriber.idle and len(samples) <= _CHEAP:
-            return self._transcriber.hear(samples)
-        return await asyncio.to_thread(self._transcriber.hear, samples)
 
     async def _obey(self, text: str) -> bool:
         try:

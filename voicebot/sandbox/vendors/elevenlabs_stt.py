@@ -29,8 +29,6 @@ PATH = "/v1/speech-to-text/realtime"
 
 _INACTIVE_S = 20.0
 _DEFAULT_SILENCE_S, _LEAST_SILENCE_S, _MOST_SILENCE_S = 1.5, 0.3, 3.0
-_QUIET_SAMPLES = RATE // 50
-"""As many samples as can be heard on a quiet line in the event loop."""
 
 _ERRORS = {400: "input_error", 401: "auth_error", 429: "rate_limited"}
 
@@ -109,18 +107,13 @@ class _Session:
 
     async def _take(self, text: str) -> None:
         samples, commit = _chunk(text, self._options)
-        for event in await self._hear(samples):
+        for event in await self._transcriber.listen(samples):
             if isinstance(event, Heard):
                 await self._heard(event)
         if commit:
             last = await asyncio.to_thread(self._transcriber.finalize)
             self._pending.extend(last.words)
             await self._commit()
-
-    async def _hear(self, samples: Samples) -> list[Any]:
-        if self._transcriber.idle and len(samples) <= _QUIET_SAMPLES:
-            return list(self._transcriber.hear(samples))
-        return list(await asyncio.to_thread(self._transcriber.hear, samples))
 
     async def _heard(self, heard: Heard) -> None:
         if heard.final:
