@@ -33,16 +33,16 @@ class LineMonitor:
 
     def catch_up(self) -> None:
         """Process the audio since the last call."""
-        start = self._heard
-        fresh = self._line.heard.sounded(start)
-        for index, level in enumerate(loudness(fresh)):
+        start, self._heard = self._heard, self._line.heard.cursor
+        if self._line.heard.end <= start:
+            return  # silence, as most of the time
+        for index, level in enumerate(loudness(self._line.heard.sounded(start))):
             if level >= LOUD:
                 at = start + index * TICK
                 if self.last_sound < 0 or at - self.last_sound > _BREATH:
                     self._first_sound = at
                 self.last_sound = at + TICK
                 self._quiet_since = self._line.waited
-        self._heard = start + len(fresh) // TICK * TICK
 
     def spoke_since(self, sample: int) -> bool:
         """Whether there was sound after a moment, given in samples."""

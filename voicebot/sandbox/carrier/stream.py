@@ -17,14 +17,15 @@ from typing import Any
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
-from voicebot.sandbox.audio.mulaw import Samples, decode, encode
+from voicebot.sandbox.audio.mulaw import SILENCE, Samples, decode, encode
 from voicebot.sandbox.carrier.line import Line
 from voicebot.sandbox.carrier.model import Arrival, CarrierError, Misbehaviour
-from voicebot.sandbox.carrier.timeline import SAMPLE_RATE, TICK_MS
+from voicebot.sandbox.carrier.timeline import SAMPLE_RATE, TICK, TICK_MS
 
 _MEDIA_FORMAT = {"encoding": "audio/x-mulaw", "sampleRate": SAMPLE_RATE, "channels": 1}
 _HANDSHAKE_S = 5.0
 _UNSENT_BYTES = 8 << 20
+_SILENCE = bytes([SILENCE]) * TICK
 
 Log = Callable[..., None]
 """Notes an event by name, with its facts as keywords."""
@@ -125,7 +126,8 @@ class MediaStream:
         """Send 20 ms of the person's side, then the marks whose audio has been played."""
         timestamp_ms, self.frames = self.frames * TICK_MS, self.frames + 1
         media = {"track": "inbound", "chunk": str(self.frames), "timestamp": str(timestamp_ms)}
-        await self._send("media", {**media, "payload": base64.b64encode(encode(samples)).decode()})
+        code = encode(samples) if samples.any() else _SILENCE
+        await self._send("media", {**media, "payload": base64.b64encode(code).decode()})
         await self._return_marks(self._line.heard.cursor)
         await self._misbehave((self._line.now() - self._opened_at) / 8)
 
