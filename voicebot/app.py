@@ -93,12 +93,6 @@ def create_app(
     return application(limits, settings.public_url, lifespan)
 
 
-def app_state_of(app: Application) -> AppState:
-    """The state of an application that has been started."""
-    app_state: AppState = app.state.app_state
-    return app_state
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shared:
     """What the other parts of a server use."""

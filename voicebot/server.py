@@ -18,8 +18,8 @@ from loguru import logger
 from voicebot import carriers, startup
 from voicebot.api.app_state import AppState
 from voicebot.api.carriers.webhook_path import WebhookPath
-from voicebot.api.protocols import CountedWebSocketProtocol, LimitedHttpProtocol
-from voicebot.app import Application, app_state_of, create_app
+from voicebot.api.protocols import CountedWebSocketProtocol, LimitedHttpProtocol, app_state_of
+from voicebot.app import Application, create_app
 from voicebot.call.leases import Lease
 from voicebot.config import Settings
 from voicebot.providers.registry import VARIABLES
