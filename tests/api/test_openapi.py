@@ -185,6 +185,8 @@ async def test_every_answer_has_an_example_and_every_schema_one_name(server: Run
     patch = schemas["TemplatePatch"]
     assert patch["properties"].keys() == schemas["TemplateContent"]["properties"].keys()
     assert "required" not in patch
+    kept = [name for name, member in patch["properties"].items() if {"type": "null"} not in member["anyOf"]]
+    assert kept == schemas["TemplateContent"]["required"]
 
 
 async def test_every_reference_leads_somewhere(server: RunningServer) -> None:

@@ -213,7 +213,7 @@ def _add_schemas(schemas: dict[str, Any]) -> None:
 
 
 def patch_schema(schema: Mapping[str, Any], title: str) -> dict[str, Any]:
-    """The schema of a merge patch (RFC 7396) of an object: no member is required, null resets one.
+    """The schema of a merge patch (RFC 7396): no member is required, null resets an optional one.
 
     A member that is an object with definitions of its own (``$defs``) is patched in the same way, which its
     definition does not say: it is any object here.
@@ -225,8 +225,9 @@ def patch_schema(schema: Mapping[str, Any], title: str) -> dict[str, Any]:
         if str(plain.get("$ref", "")).startswith("#/$defs/"):
             plain = {"type": "object"}
         choices = plain.pop("anyOf", None) or [plain]
-        nullable = choices if {"type": "null"} in choices else [*choices, {"type": "null"}]
-        members[name] = {**kept, "anyOf": nullable}
+        if name not in schema.get("required", ()) and {"type": "null"} not in choices:
+            choices = [*choices, {"type": "null"}]
+        members[name] = {**kept, "anyOf": choices}
     return {
         "title": title,
         "type": "object",
