@@ -27,13 +27,13 @@ from voicebot.sync.state_file import NAME, load
 from voicebot.sync.template_directory import TemplateDirectory
 
 HEADER = "# yaml-language-server: $schema=.schema.json\n"
+SCHEMA = file_schema()
 
 
 async def pulled(directory: Path, account: Account, **options: bool) -> dict[str, str]:
     """Pull, and return the step of each template."""
-    return dict(
-        (await pull(TemplateDirectory(directory), account, PullOptions(**options), file_schema())).steps
-    )
+    result = await pull(TemplateDirectory(directory), account, PullOptions(**options), SCHEMA)
+    return dict(result.steps)
 
 
 async def pushed(directory: Path, account: Account, **options: Any) -> dict[str, str]:
