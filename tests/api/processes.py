@@ -1,4 +1,4 @@
-"""Servers as processes of their own, started as people start them."""
+"""Servers and commands as processes of their own."""
 
 from __future__ import annotations
 
@@ -9,25 +9,33 @@ import os
 import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from tests import forked
+from tests.forked import Forked
 
 ROOT = Path(__file__).parents[2]
 VOICEBOT: tuple[str, ...] = (sys.executable, "-m", "voicebot")
 
 
 async def start(command: Sequence[str], environment: Mapping[str, str], cwd: Path) -> Process:
-    """Start a process with the given variables; of this process's own it has PATH only."""
-    inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    """Start a process with the given variables; of this process's own it has PATH and HOME only."""
     return await asyncio.create_subprocess_exec(
-        *command,
-        env={**inherited, "PYTHONPATH": str(ROOT), **environment},
-        cwd=cwd,
-        stdin=DEVNULL,
-        stdout=PIPE,
-        stderr=PIPE,
+        *command, env=_variables(environment), cwd=cwd, stdin=DEVNULL, stdout=PIPE, stderr=PIPE
     )
+
+
+async def fork(command: Sequence[str], environment: Mapping[str, str], cwd: Path) -> Forked:
+    """Start `python -m` in the same way, in a process that has imported the program already."""
+    _, _, module, *arguments = command
+    return await forked.start(module, arguments, environment=_variables(environment), cwd=cwd)
+
+
+def _variables(environment: Mapping[str, str]) -> dict[str, str]:
+    inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    return {**inherited, "PYTHONPATH": str(ROOT), **environment}
 
 
 async def said(command: Sequence[str], environment: Mapping[str, str], cwd: Path) -> Any:
@@ -40,8 +48,11 @@ async def said(command: Sequence[str], environment: Mapping[str, str], cwd: Path
 
 @contextlib.asynccontextmanager
 async def server(
-    command: Sequence[str], environment: Mapping[str, str], cwd: Path
-) -> AsyncIterator[tuple[str, Process]]:
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    cwd: Path,
+    start: Callable[[Sequence[str], Mapping[str, str], Path], Awaitable[Process | Forked]] = fork,
+) -> AsyncIterator[tuple[str, Process | Forked]]:
     """A server process and its URL; it is stopped by SIGTERM at the end."""
     process = await start(command, {"VOICEBOT_PORT": "0", **environment}, cwd)
     assert process.stdout is not None

@@ -16,9 +16,10 @@ from pathlib import Path
 import httpx
 from websockets.asyncio.client import ClientConnection, unix_connect
 
-from tests.api.processes import VOICEBOT, server
+from tests.api.processes import VOICEBOT, server, start
 from tests.api.server_fixture import PUBLIC_URL, http_client, signed
 from tests.api.twilio import Reply, Twilio, start_message
+from tests.forked import Forked
 
 DEADLINE_S = 200
 """Far more than a worker needs to start; only a failure waits for so long."""
@@ -74,7 +75,7 @@ class Workers:
     """A server with several workers."""
 
     url: str
-    process: Process
+    process: Process | Forked
     directory: Path
 
     def __getitem__(self, number: int) -> WorkerProcess:
@@ -96,7 +97,7 @@ async def worker_processes(environment: Mapping[str, str], cwd: Path) -> AsyncIt
     # The path of a Unix socket is short, and that of a test's directory may not be.
     with tempfile.TemporaryDirectory() as directory:
         command = (*VOICEBOT, "serve", "--workers", "2")
-        async with server(command, {**environment, "TMPDIR": directory}, cwd) as (url, process):
+        async with server(command, {**environment, "TMPDIR": directory}, cwd, start) as (url, process):
             yield Workers(url, process, _only_directory(directory))
 
 
