@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import ast
 import inspect
-import textwrap
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
+from functools import cache
 from typing import Any, TypeVar, get_type_hints
 
 from pydantic import (
@@ -106,13 +107,19 @@ def _field_docstrings(record: type[Any]) -> dict[str, str | None]:
     """The string that follows each annotated field in the source of a class, inherited fields included."""
     found: dict[str, str | None] = {}
     for base in reversed([each for each in record.__mro__ if is_dataclass(each)]):
-        [definition] = ast.parse(textwrap.dedent(inspect.getsource(base))).body
-        assert isinstance(definition, ast.ClassDef)  # noqa: S101 - narrowed for the type check
+        definition = _definitions(base.__module__)[base.__name__]
         for statement, following in zip(definition.body, definition.body[1:], strict=False):
             match statement, following:
                 case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
                     found[name] = inspect.cleandoc(text)
     return found
+
+
+@cache
+def _definitions(module: str) -> Mapping[str, ast.ClassDef]:
+    """The classes of a module, each with its name. A module has many records, and its source is long."""
+    parsed = ast.parse(inspect.getsource(sys.modules[module]))
+    return {each.name: each for each in parsed.body if isinstance(each, ast.ClassDef)}
 
 
 def _in_json_terms(description: str | None) -> str | None:
