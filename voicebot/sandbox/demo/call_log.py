@@ -11,7 +11,7 @@ from uuid import UUID
 
 from voicebot.sandbox.demo.account import Api
 
-_EVERY_S = 0.15
+_EVERY_S = 0.25
 _SETTLES = timedelta(milliseconds=400)
 """Events and utterances come from two requests: a line is shown once no earlier one can appear."""
 _APPEARS_S = 15.0
