@@ -58,12 +58,13 @@ async def sandbox_environment() -> AsyncIterator[Mapping[str, str]]:
 async def shared_workers(
     sandbox_environment: Mapping[str, str], shared_dsn: str, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Workers]:
-    """A server with two workers."""
+    """A server with two workers that may have two calls each."""
     directory = tmp_path_factory.mktemp("workers")
     environment = {
         **sandbox_environment,
         "DATABASE_URL": shared_dsn,
         "VOICEBOT_DATA_DIR": str(directory),
+        "VOICEBOT_MAX_CALLS": "2",
     }
     async with worker_processes(environment, directory) as running:
         yield running
@@ -71,7 +72,7 @@ async def shared_workers(
 
 @pytest.fixture
 def workers(shared_workers: Workers) -> Workers:
-    """The server of the module: a test that fills or stops it starts one of its own."""
+    """The server of the module: a test that stops it starts one of its own."""
     return shared_workers
 
 
@@ -79,12 +80,11 @@ def workers(shared_workers: Workers) -> Workers:
 async def own_workers(
     sandbox_environment: Mapping[str, str], database: Database, tmp_path: Path
 ) -> AsyncIterator[Workers]:
-    """A server with two workers that may have two calls each."""
+    """A server with two workers."""
     environment = {
         **sandbox_environment,
         "DATABASE_URL": database.dsn,
         "VOICEBOT_DATA_DIR": str(tmp_path),
-        "VOICEBOT_MAX_CALLS": "2",
     }
     async with worker_processes(environment, tmp_path) as running:
         yield running
@@ -130,6 +130,13 @@ async def until_live(workers: Workers, count: int) -> None:
     async with asyncio.timeout(DEADLINE_S):
         while await metric(workers.url, "voicebot_calls_live") != count:
             await asyncio.sleep(0.05)
+
+
+async def until_ready(workers: Workers) -> None:
+    """Wait until calls that were admitted, and never opened a stream, do not count any more."""
+    async with asyncio.timeout(DEADLINE_S), workers[0].client() as anybody:
+        while (await anybody.get("/readyz")).status_code != 200:
+            await asyncio.sleep(0.1)
 
 
 async def test_each_request_of_a_call_may_reach_another_worker(workers: Workers, tenant: Tenant) -> None:
@@ -223,17 +230,19 @@ async def test_a_chat_continues_at_the_worker_that_has_it(workers: Workers, tena
         assert refused.status_code == 403
 
 
-async def test_a_full_server_refuses_calls_at_every_worker(own_workers: Workers, own_tenant: Tenant) -> None:
+async def test_a_full_server_refuses_calls_at_every_worker(workers: Workers, tenant: Tenant) -> None:
     """Two workers of two calls each admit four, wherever the webhooks arrive; both say that they are full."""
-    twilio = await called(own_tenant, own_workers)
-    calls = [Twilio(own_workers, twilio.form["To"]) for _ in range(5)]
+    twilio = await called(tenant, workers)
+    calls = [Twilio(workers, twilio.form["To"]) for _ in range(5)]
+    await until_live(workers, 0)
     for number, call in enumerate(calls[:4]):
-        assert (await own_workers[number % 2].post(call, "voice")).token
+        assert (await workers[number % 2].post(call, "voice")).token
     for number in range(2):
-        async with own_workers[number].client() as anybody:
+        async with workers[number].client() as anybody:
             state = await anybody.get("/readyz")
             assert (state.status_code, state.json()["full"]) == (503, "max_calls")
-    assert (await own_workers[1].post(calls[4], "voice")).verbs == ["Say", "Hangup"]
+    assert (await workers[1].post(calls[4], "voice")).verbs == ["Say", "Hangup"]
+    await until_ready(workers)
 
 
 async def test_a_header_of_workers_means_nothing_from_outside(workers: Workers) -> None:
