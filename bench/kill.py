@@ -20,10 +20,11 @@ import random
 import signal
 import sys
 import tempfile
-from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Mapping, Sequence
+from asyncio.subprocess import PIPE
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from itertools import count
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import httpx
@@ -43,7 +44,27 @@ QUESTIONS = 5
 SILENCE_P95_MS = 1500.0
 """The limit of the silence that a killed process may cause, at the 95th percentile of its calls."""
 
+SERVE = (sys.executable, "-m", "voicebot", "serve")
+
 _callers = count(14155580000)
+
+
+class ServerProcess(Protocol):
+    """What the bench needs of a process: that of asyncio has it."""
+
+    @property
+    def stdout(self) -> asyncio.StreamReader | None: ...
+    def send_signal(self, signal: int, /) -> None: ...
+    async def wait(self) -> int | None: ...
+
+
+Start = Callable[[Sequence[str], Mapping[str, str], Path], Awaitable[ServerProcess]]
+"""Starts a command with an environment in a directory."""
+
+
+async def start_process(command: Sequence[str], environment: Mapping[str, str], cwd: Path) -> ServerProcess:
+    """Start a command as a shell does."""
+    return await asyncio.create_subprocess_exec(*command, stdout=PIPE, env=environment, cwd=cwd)
 
 
 class Balancer:
@@ -94,16 +115,15 @@ async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> Non
 class Replicas:
     """The server processes of one database."""
 
-    def __init__(self, environment: Mapping[str, str], balancer: Balancer) -> None:
+    def __init__(self, environment: Mapping[str, str], balancer: Balancer, start: Start) -> None:
         self._environment = environment
         self._balancer = balancer
-        self._processes: list[tuple[Process, tuple[str, int]]] = []
+        self._start = start
+        self._processes: list[tuple[ServerProcess, tuple[str, int]]] = []
 
     async def start(self) -> None:
         """Start one more process."""
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "voicebot", "serve", stdout=PIPE, env=self._environment, cwd=ROOT
-        )
+        process = await self._start(SERVE, self._environment, ROOT)
         if process.stdout is None:
             raise RuntimeError("the server process has no standard output")
         url = urlsplit(json.loads(await process.stdout.readline())["url"])
@@ -121,7 +141,8 @@ class Replicas:
     async def close(self) -> None:
         """Stop all processes."""
         for process, _ in self._processes:
-            process.terminate()
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(signal.SIGTERM)
         await asyncio.gather(*(process.wait() for process, _ in self._processes))
 
 
@@ -188,7 +209,7 @@ async def _command(command: Sequence[str], environment: Mapping[str, str]) -> di
 
 
 @contextlib.asynccontextmanager
-async def kill_bench() -> AsyncIterator[KillBench]:
+async def kill_bench(start: Start) -> AsyncIterator[KillBench]:
     """The processes of the bench."""
     quick = Latency(first_token_ms=20, token_ms=1, first_audio_ms=20, audio_ms=1)
     async with contextlib.AsyncExitStack() as stack:
@@ -203,7 +224,7 @@ async def kill_bench() -> AsyncIterator[KillBench]:
             "VOICEBOT_SECRET_KEY": "bench" * 8, "VOICEBOT_PORT": "0", "VOICEBOT_MAX_LAG_MS": "0",
             "VOICEBOT_DRAIN_TIMEOUT_MS": "1000", "PUBLIC_URL": PUBLIC_URL, "LOG_LEVEL": "ERROR",
         }  # fmt: skip
-        replicas = Replicas(environment, balancer)
+        replicas = Replicas(environment, balancer, start)
         stack.push_async_callback(replicas.close)
         await replicas.start()
         await replicas.start()
@@ -219,11 +240,13 @@ async def kill_bench() -> AsyncIterator[KillBench]:
         yield KillBench(sandbox, carrier, replicas)
 
 
-async def measure(calls: int, rounds: int, seed: int, *, rolling: bool) -> dict[str, Any]:
-    """Run rounds and sum them up."""
+async def measure(
+    calls: int, rounds: int, seed: int, *, rolling: bool, start: Start = start_process
+) -> dict[str, Any]:
+    """Run rounds and sum them up; ``start`` starts the servers."""
     chance = random.Random(seed)
     silences, lost = [], []
-    async with kill_bench() as bench:
+    async with kill_bench(start) as bench:
         for number in range(rounds):
             made = await bench.round(calls, chance, rolling=rolling)
             for call, person in made:

@@ -6,6 +6,7 @@ import pytest
 
 from bench.faults import cells, run_cells
 from bench.kill import measure
+from tests.api.processes import fork
 
 CELLS = (
     "stt before refused 401",
@@ -30,5 +31,5 @@ async def test_no_word_is_lost_when_a_vendor_fails() -> None:
 @pytest.mark.parametrize("rolling", [False, True], ids=["killed", "restarted"])
 async def test_no_call_is_lost_with_its_process(rolling: bool) -> None:
     """A process is killed, or both restart, while callers talk: every call continues at the other one."""
-    figures = await measure(calls=2, rounds=1, seed=1, rolling=rolling)
+    figures = await measure(calls=2, rounds=1, seed=1, rolling=rolling, start=fork)
     assert figures["lost"] == []
