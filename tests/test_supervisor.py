@@ -134,6 +134,25 @@ def test_a_port_is_not_shared_with_another_server() -> None:
             pass
 
 
+def test_a_free_port_is_taken_when_it_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No other program can take a free port between its choice and its reservation."""
+    others: list[socket.socket] = []
+    close = socket.socket.close
+
+    def closed(one: socket.socket) -> None:
+        port = one.getsockname()[1]
+        close(one)
+        if not others and port:
+            others.append(socket.create_server(("127.0.0.1", port)))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(socket.socket, "close", closed)
+        with reserved("127.0.0.1", 0) as (address,):
+            assert address.port
+    for other in others:
+        other.close()
+
+
 def test_workers_share_a_reserved_port() -> None:
     """Every worker listens on the reserved port, and the reservation itself takes no connection."""
     with reserved("127.0.0.1", 0) as (address,):

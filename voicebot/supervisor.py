@@ -295,16 +295,15 @@ def reserved(host: str, port: int) -> Iterator[Sequence[Address]]:
         addresses: list[Address] = []
         flags = socket.AI_PASSIVE
         for family, *_, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags):
-            # Without SO_REUSEPORT first, which would share the port with another server.
-            probe = socket.create_server((address[0], port), family=family)
-            port = probe.getsockname()[1]
-            probe.close()
+            if port:  # Without SO_REUSEPORT first, which would share the port with another server.
+                socket.create_server((address[0], port), family=family).close()
             bound = stack.enter_context(socket.socket(family))
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             if family == socket.AF_INET6:
                 bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             bound.bind((address[0], port))
+            port = bound.getsockname()[1]
             addresses.append(Address(family=family, host=str(address[0]), port=port))
         yield addresses
 
