@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,14 @@ from tests.api.twilio import StandIn, Twilio, called
 from voicebot.config import Settings
 
 NewTenant = Callable[[], Awaitable[Tenant]]
+
+
+@pytest.fixture
+def data_directory() -> Iterator[Path]:
+    """A data directory that PostgreSQL's user can reach, whatever other test sessions do to theirs."""
+    with tempfile.TemporaryDirectory(prefix="data-") as directory:
+        Path(directory).chmod(0o755)
+        yield Path(directory, "data")
 
 
 @pytest.fixture

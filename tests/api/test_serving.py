@@ -21,9 +21,9 @@ NO_VENDOR = {
 }
 
 
-async def test_a_first_run_needs_nothing(tmp_path: Path) -> None:
+async def test_a_first_run_needs_nothing(data_directory: Path, tmp_path: Path) -> None:
     """In an empty directory without settings serve gets ready, and knows an account made while it runs."""
-    environment = {"VOICEBOT_DATA_DIR": str(tmp_path / "data")}
+    environment = {"VOICEBOT_DATA_DIR": str(data_directory)}
     async with server((*VOICEBOT, "serve"), environment, tmp_path, start) as (url, process):
         made = await said(
             (*VOICEBOT, "accounts", "create", "--name", "Acme", "--json"), environment, tmp_path

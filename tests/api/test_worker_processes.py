@@ -7,8 +7,7 @@ import contextlib
 import json
 import os
 import signal
-import tempfile
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -250,14 +249,6 @@ async def test_a_header_of_workers_means_nothing_from_outside(workers: Workers) 
     async with http_client() as outside:
         text = (await outside.get(f"{workers.url}/metrics", headers={"X-Voicebot-Worker": "0"})).text
     assert "voicebot_workers 2.0" in text.splitlines()
-
-
-@pytest.fixture
-def data_directory() -> Iterator[Path]:
-    """A data directory that PostgreSQL's user can reach, whatever other test sessions do to theirs."""
-    with tempfile.TemporaryDirectory(prefix="workers-") as directory:
-        Path(directory).chmod(0o755)
-        yield Path(directory, "data")
 
 
 async def test_a_killed_worker_loses_no_call_and_is_replaced(
