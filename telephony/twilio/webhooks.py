@@ -125,8 +125,8 @@ def _with_and_without_port(url: str) -> tuple[str, str]:
     Raises:
         BadSignature: the port is not a number.
     """
-    parts = urlsplit(url)
     try:
+        parts = urlsplit(url)
         return remove_port(parts), add_port(parts)
     except ValueError as error:
         raise BadSignature("the port of the URL is not a number") from error

@@ -181,7 +181,6 @@ def test_a_get_without_a_body_is_signed_by_its_url() -> None:
     assert carrier().incoming_call(request).to == "+14155550199"
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(st.text(st.sampled_from("ab=&+;% 2fF%Cc3é9\0")))
 def test_any_form_is_parsed_as_by_the_standard_library(text: str) -> None:
     """Fields, blank values, wrong escapes and bytes that are not UTF-8 are those of ``parse_qsl``."""
@@ -191,6 +190,7 @@ def test_any_form_is_parsed_as_by_the_standard_library(text: str) -> None:
     assert list(request.form_pairs) == parse_qsl(text, keep_blank_values=True)
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(
     st.dictionaries(st.text(min_size=1, max_size=8), st.text(max_size=12), max_size=6),
     st.integers(min_value=0, max_value=27),
