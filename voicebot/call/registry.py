@@ -254,30 +254,25 @@ class CallRegistry:
         Empty, with a warning, if it cannot be synthesised.
         """
         template = await revisions.for_call(self._database, account_id, template_id)
+        return await self._synthesise(template, text, sample_rate)
+
+    async def _prepare_greeting(self, template: TemplateSnapshot, sample_rate: int) -> None:
+        greeting = TemplateContent.model_validate(template.content).greeting
+        if greeting is not None and not placeholders(greeting.text):
+            await self._synthesise(template, greeting.text, sample_rate)
+
+    async def _synthesise(self, template: TemplateSnapshot, text: str, sample_rate: int) -> bytes:
+        """The audio of a text in a template's voice; empty, with a warning, if it cannot be synthesised."""
         content = TemplateContent.model_validate(template.content)
         try:
             return await self._greetings.prepare(
-                SpokenText(account_id=account_id, content=content, text=text, sample_rate=sample_rate)
-            )
-        except SynthesisFailed as error:
-            logger.warning("an announcement of template {} was not synthesised: {}", template_id, error)
-            return b""
-
-    async def _prepare_greeting(self, template: TemplateSnapshot, sample_rate: int) -> None:
-        content = TemplateContent.model_validate(template.content)
-        if content.greeting is None or placeholders(content.greeting.text):
-            return
-        try:
-            await self._greetings.prepare(
                 SpokenText(
-                    account_id=template.account_id,
-                    content=content,
-                    text=content.greeting.text,
-                    sample_rate=sample_rate,
+                    account_id=template.account_id, content=content, text=text, sample_rate=sample_rate
                 )
             )
         except SynthesisFailed as error:
-            logger.warning("the greeting of template {} was not synthesised: {}", template.id, error)
+            logger.warning("a text of template {} was not synthesised: {}", template.id, error)
+            return b""
 
     async def _converse(self, media: MediaStream, call: CallRecord, writer: CallWriter) -> End:
         data = await self._loader.load(call)
