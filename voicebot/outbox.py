@@ -1,15 +1,15 @@
 """Delivery of the outbox: notices are claimed from committed rows, sent and recorded, at least once each.
 
-Each medium has its own loop, so a mail server that is down does not delay webhooks. Within a medium, accounts
-and destinations have their own limits, and slow destinations have a separate limit, so that no destination
-delays the notices of another one. When a process dies while it sends, its lease expires and another process
-sends again; recipients recognise repetitions by the id.
+Each medium has its own limit, so a mail server that is down does not delay webhooks. Within a medium,
+accounts and destinations have their own limits, and slow destinations have a separate limit, so that no
+destination delays the notices of another one. When a process dies while it sends, its lease expires and
+another process sends again; recipients recognise repetitions by the id.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -126,9 +126,9 @@ class Outbox:
         self._senders = senders
         self._settings = settings or OutboxSettings()
         self._wakeup = asyncio.Event()
-        self._due = {medium: asyncio.Event() for medium in senders}
-        """Set while notices of the medium may be due."""
-        self._down = set[Medium]()
+        self._sending: dict[Medium, dict[asyncio.Task[None], _Attempt]] = {medium: {} for medium in senders}
+        self._down = dict[Medium, float]()
+        """The media of which no recipient can be reached, and when a notice is tried again, in ms."""
         self._slow = set[UUID]()
 
     def wake(self) -> None:
@@ -137,67 +137,52 @@ class Outbox:
 
     async def run(self) -> None:
         """Send until cancelled; notices that are being sent then are sent again when their lease runs out."""
-        async with asyncio.TaskGroup() as loops:
-            for medium in self._senders:
-                loops.create_task(self._loop(medium))
-            loops.create_task(self._look())
-
-    async def _look(self) -> None:
-        """Look for due notices of all media at intervals and after each wake-up, by one statement."""
-        while True:
-            self._wakeup.clear()
-            try:
-                for medium in await outbox.due(self._db, self._clock.now()) & self._due.keys():
-                    self._due[medium].set()
-            except DatabaseError as error:
-                logger.warning("the outbox waits for the database: {}", type(error).__name__)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._settings.poll_s):
-                    await self._wakeup.wait()
-            await asyncio.sleep(self._settings.debounce_s)
-
-    async def _loop(self, medium: Medium) -> None:
-        due, sending = self._due[medium], dict[asyncio.Task[None], _Attempt]()
         try:
             while True:
-                await due.wait()
-                due.clear()
-                if medium in self._down:
-                    await asyncio.sleep(self._settings.down_pause_s)
-                for notice in await self._claim(medium, list(sending.values())):
-                    attempt = _Attempt(notice, self._clock.monotonic_ms())
-                    task = asyncio.create_task(self._deliver(attempt))
-                    sending[task] = attempt
-                    task.add_done_callback(sending.pop)
-                    task.add_done_callback(lambda _: self.wake())  # its place is free
+                self._wakeup.clear()
+                try:
+                    await self._send_due()
+                except DatabaseError as error:
+                    logger.warning("the outbox waits for the database: {}", type(error).__name__)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(self._settings.poll_s):
+                        await self._wakeup.wait()
+                await asyncio.sleep(self._settings.debounce_s)
         finally:
-            for task in sending:
+            tasks = [task for sending in self._sending.values() for task in sending]
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(*sending, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _claim(self, medium: Medium, sending: Sequence[_Attempt]) -> list[NoticeRecord]:
-        now = self._clock.now()
-        self._slow.update(attempt.notice.destination for attempt in sending if self._is_late(attempt))
-        claimed = list[NoticeRecord]()
-        try:
-            for from_slow in (False, True) if self._slow else (False,):
-                claimed += await outbox.claim(
-                    self._db,
-                    medium,
-                    now=now,
-                    lease_until=now + self._settings.lease,
-                    limits=self._limits(medium, from_slow=from_slow, used=len(sending) + len(claimed)),
-                    sending=[
-                        attempt.notice
-                        for attempt in sending
-                        if (attempt.notice.destination in self._slow) == from_slow
-                    ],
-                    slow=self._slow,
-                    from_slow=from_slow,
-                )
-        except DatabaseError as error:
-            logger.warning("the outbox cannot claim {} notices: {}", medium, type(error).__name__)
-        return claimed
+    async def _send_due(self) -> None:
+        """Start to send what is due. The media claim one after another, on one connection of the database."""
+        due = await outbox.due(self._db, self._clock.now())
+        for medium in self._senders:
+            if medium in due and self._down.get(medium, 0.0) <= self._clock.monotonic_ms():
+                await self._claim(medium)
+
+    async def _claim(self, medium: Medium) -> None:
+        now, sending = self._clock.now(), self._sending[medium]
+        self._slow.update(one.notice.destination for one in sending.values() if self._is_late(one))
+        for from_slow in (False, True) if self._slow else (False,):
+            counted = [
+                one.notice for one in sending.values() if (one.notice.destination in self._slow) == from_slow
+            ]
+            for notice in await outbox.claim(
+                self._db,
+                medium,
+                now=now,
+                lease_until=now + self._settings.lease,
+                limits=self._limits(medium, from_slow=from_slow, used=len(sending)),
+                sending=counted,
+                slow=self._slow,
+                from_slow=from_slow,
+            ):
+                attempt = _Attempt(notice, self._clock.monotonic_ms())
+                task = asyncio.create_task(self._deliver(attempt))
+                sending[task] = attempt
+                task.add_done_callback(sending.pop)
+                task.add_done_callback(lambda _: self.wake())  # its place is free
 
     def _limits(self, medium: Medium, *, from_slow: bool, used: int) -> ClaimLimits:
         if medium in self._down:
@@ -251,9 +236,9 @@ class Outbox:
 
     def _set_reached(self, medium: Medium, *, reached: bool) -> None:
         if reached:
-            self._down.discard(medium)
+            self._down.pop(medium, None)
         else:
-            self._down.add(medium)
+            self._down[medium] = self._clock.monotonic_ms() + self._settings.down_pause_s * 1000
 
     async def _record(self, notice: NoticeRecord, result: AttemptResult, effect: Effect | None) -> None:
         if effect is None:

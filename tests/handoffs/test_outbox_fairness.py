@@ -13,7 +13,7 @@ import pytest
 from cryptography.fernet import Fernet
 
 from db import channels, notices, outbox
-from db.outbox import ClaimLimits, Medium
+from db.outbox import ClaimLimits, Medium, NoticeDraft
 from db.pool import Database, Row
 from tests.db.seed import NOON, SeededAccount, seed_account
 from tests.handoffs.fixtures import HandoffEnvironment, ManualClock
@@ -158,17 +158,23 @@ async def test_due_notices_are_claimed_in_turn(
 
 
 class Watched(Database):
-    """The worker's database, which counts the statements that are run, by their first argument."""
+    """The worker's database, which counts statements by their first argument, and those that run at once."""
 
     def __init__(self, database: Database) -> None:
         super().__init__(database.pool, database.dsn)
         self.statements = Counter[str]()
+        self.running = self.most = 0
 
     async def fetch(self, query: str, *arguments: object) -> Sequence[Row]:
         """Count a statement: ``datetime`` if it looks for what is due, or the medium of a claim."""
         first = arguments[0]
         self.statements[first if isinstance(first, str) else type(first).__name__] += 1
-        return await super().fetch(query, *arguments)
+        self.running += 1
+        self.most = max(self.most, self.running)
+        try:
+            return await super().fetch(query, *arguments)
+        finally:
+            self.running -= 1
 
 
 async def test_only_media_with_due_notices_claim(
@@ -184,6 +190,21 @@ async def test_only_media_with_due_notices_claim(
         await env.escalate()
         await until_posted(hook, "/works")
     assert watched.statements.keys() == {"datetime", "slack"}
+
+
+async def test_media_claim_notices_one_after_another(
+    database: Database, hook: Receiver, world: SeededAccount
+) -> None:
+    """Notices of three media are due at the same moment: their claims take one connection of the database."""
+    watched = Watched(database)
+    media: tuple[Medium, ...] = ("slack", "email", "webhook")
+    channel_id = await slack(database, world.id, hook, "/hang")
+    drafts = [NoticeDraft(medium=medium, message={}, at=NOON, channel_id=channel_id) for medium in media]
+    await outbox.put(database, world.id, drafts)
+    async with sending(watched, hook, media=media), asyncio.timeout(60):
+        while min(watched.statements[medium] for medium in media) < 1:
+            await asyncio.sleep(0.01)
+    assert watched.most == 1
 
 
 async def test_what_a_dead_process_was_sending_is_due_again(
