@@ -146,6 +146,16 @@ async def test_a_process_that_is_killed_is_replaced(pool: CheckPool, tmp_path: P
     assert await pool.run(ONE, checks.process_id) != after
 
 
+async def test_the_server_is_not_forked_for_its_process() -> None:
+    """To fork a server stops the audio of its calls while its page tables are copied."""
+    forks: list[str] = []
+    os.register_at_fork(before=lambda: forks.append("forked"))
+    pool = CheckPool()
+    assert await pool.run(ONE, checks.process_id) != os.getpid()
+    await pool.close()
+    assert forks == []
+
+
 async def test_a_signal_to_the_process_group_does_not_end_the_process(pool: CheckPool) -> None:
     """SIGTERM and SIGINT, which a whole group gets when a server drains, leave the process for checks."""
     process = await pool.run(ONE, checks.process_id)
