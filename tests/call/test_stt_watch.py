@@ -93,6 +93,18 @@ def test_an_interim_transcript_of_one_word_may_be_noise() -> None:
     assert overdue_at(watch, line(5000)) == []
 
 
+def test_one_word_of_speech_that_was_not_transcribed_before_is_not_noise() -> None:
+    """The service that gets speech for which another one was replaced owes a final transcript of it."""
+    watch = SttWatch()
+    overdue_at(watch, speech(1000) + line(2000))
+    watch.replaced()
+    watch.transcribed(0, final=False)
+    assert watch.has_speech
+    watch.transcribed(1, final=False)
+    assert overdue_at(watch, line(3000)) == [SILENCE_MS + 1200]
+    assert (watch.has_speech, watch.judged) == (True, 2)
+
+
 def test_speech_is_owed_words_until_a_service_says_them_or_that_there_are_none() -> None:
     """A judgement does not answer it: the next service is given the speech; after 3 s it was noise."""
     watch = SttWatch()

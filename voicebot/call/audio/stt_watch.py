@@ -103,17 +103,20 @@ class SttWatch:
     def transcribed(self, words: int, *, final: bool) -> None:
         """Take a transcript of ``words`` words; 0: the service found none.
 
-        An interim transcript of a single word may be noise, so its final one may be empty or missing. If a
-        final transcript is empty after an interim one of several words, the caller spoke and is unheard.
+        An interim transcript of a single word may be noise, so its final one may be empty or missing, unless
+        it is of speech that another service had not transcribed. If a final transcript is empty after an
+        interim one of several words, the caller spoke and is unheard.
         """
+        least_words = 1 if self._since_judged_ms < FORGOTTEN_AFTER_MS else LEAST_INTERIM_WORDS
         self.spoken_ms = self._waited_ms = 0.0
-        self._since_judged_ms = FORGOTTEN_AFTER_MS
+        if final or words:
+            self._since_judged_ms = FORGOTTEN_AFTER_MS
         self.is_unheard = final and not words and self._awaits_final and not self._was_forgotten
         if final:
             self._tolerance, self.judged = 1, 0
             self._was_audible, self._audible_ms = self._audible_ms >= LEAST_AUDIBLE_MS, 0.0
         self._has_interims = self._has_interims or not final
-        self._awaits_final = not final and (self._awaits_final or words >= LEAST_INTERIM_WORDS)
+        self._awaits_final = not final and (self._awaits_final or words >= least_words)
 
     def forget(self) -> None:
         """Expect no transcript of earlier audio: it was noise, or the caller is asked to repeat it."""
