@@ -31,7 +31,9 @@ from db.embedded import EmbeddedServer
 from db.ids import new_id
 from db.migrate import migrate
 from db.pool import Database
+from tests.forked import ForkedChecks
 from tests.watchdog import LoopWatchdog
+from voicebot.authoring import check_pool
 
 if sys.platform != "win32":
     import uvloop
@@ -207,6 +209,14 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     """Remove the directory when the last worker is done."""
     if not hasattr(config, "workerinput"):
         shutil.rmtree(os.environ.pop(_DIRECTORY), ignore_errors=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def forked_checks() -> Iterator[None]:
+    """Fork the process for checks of servers in this process: to start it takes a second of CPU time."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(check_pool, "start_process", ForkedChecks)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Run modules as programs in separate processes without importing them each time.
+"""Run modules as programs, and the process for checks, without importing them each time.
 
 A fork server that has imported the program is forked for each process, which saves seconds each time.
 Arguments, environment, working directory, standard streams, signals and exit status are as when a shell
@@ -11,6 +11,7 @@ import asyncio
 import multiprocessing
 import os
 import runpy
+import socket
 import sys
 import tempfile
 from asyncio import StreamReader, StreamReaderProtocol
@@ -19,6 +20,8 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+
+from voicebot.authoring import check_worker
 
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["tests.preloaded"])
@@ -96,6 +99,37 @@ async def run(arguments: Sequence[str], *, stdin: str = "", environment: Mapping
     finally:
         process.kill()
     return Ran(process.returncode, out.decode(), errors.decode())
+
+
+class ForkedChecks:
+    """A forked process for checks, with what `CheckPool` uses of `subprocess.Popen`."""
+
+    def __init__(self, end: int) -> None:
+        """Start it. ``end`` is the file descriptor of a socket, its input and output."""
+        with socket.socket(fileno=os.dup(end)) as copy:
+            self._process = _FORKS.Process(target=_check, args=(copy,), daemon=True)
+            self._process.start()
+
+    def poll(self) -> int | None:
+        """Return the exit status; None: it runs."""
+        return self._process.exitcode
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+        self._process.kill()
+
+    def wait(self) -> None:
+        """Wait until the process has ended."""
+        self._process.join()
+
+
+def _check(end: socket.socket) -> None:
+    """Serve checks in the forked process."""
+    for number in (0, 1):
+        os.dup2(end.fileno(), number)
+    end.close()
+    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - multiprocessing has replaced it
+    check_worker.main()
 
 
 async def _reader(pipe: Connection) -> StreamReader:

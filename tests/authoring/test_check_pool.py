@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,12 +13,21 @@ import pytest
 from db.ids import new_id
 from templates.check import check_document
 from tests.authoring import checks_in_a_process as checks
-from voicebot.authoring import CheckPool, InvalidTemplate, TooManyChecks
+from voicebot.authoring import CheckPool, InvalidTemplate, TooManyChecks, check_pool
 from voicebot.authoring.check_worker import CheckFailed
 from voicebot.authoring.documents import read_document
 from voicebot.providers.registry import DECLARED
 
 ONE, OTHER = new_id(), new_id()
+START = check_pool.start_process
+
+
+@pytest.fixture(autouse=True, scope="module")
+def started_processes() -> Iterator[None]:
+    """Start processes here as the server does; other tests fork them."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(check_pool, "start_process", START)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -210,7 +210,7 @@ class _Worker:
         await self._kill()
         ours, theirs = socket.socketpair()
         with theirs:
-            process = await asyncio.to_thread(_start, theirs.fileno())
+            process = await asyncio.to_thread(start_process, theirs.fileno())
         results, requests = await asyncio.open_unix_connection(sock=ours)
         self._running = _Running(process, requests, results)
         try:
@@ -221,8 +221,11 @@ class _Worker:
         return self._running
 
 
-def _start(end: int) -> subprocess.Popen[bytes]:
-    """Start the process with an end of a socket as its input and output.
+def start_process(end: int) -> subprocess.Popen[bytes]:
+    """Start the process for checks.
+
+    Args:
+        end: the file descriptor of a socket, its input and output.
 
     asyncio with uvloop would fork this process and copy its page tables: those of 400 MB take 80 ms, in which
     no call has audio. `subprocess` uses vfork.
