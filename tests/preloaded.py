@@ -1,4 +1,4 @@
-"""What the fork server of ``tests.forked`` has imported before it is forked: the commands and the server."""
+"""What the fork server of ``tests.forked`` has before it is forked: commands, server and certificates."""
 
 from __future__ import annotations
 
@@ -6,3 +6,4 @@ from voicebot.imports import load
 
 for module in ("voicebot.cli", "voicebot.simulate.commands", "voicebot.sync.commands", "voicebot.server"):
     load(module)
+load("handlers.http.client").public_tls()

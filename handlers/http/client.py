@@ -36,7 +36,7 @@ _CONNECTION_ERRORS = (httpcore.NetworkError, httpcore.ProtocolError, httpcore.Ti
 
 @cache
 def public_tls() -> ssl.SSLContext:
-    """The TLS settings with the public certificate authorities, which all HTTP clients of a process share.
+    """The TLS settings with the public certificate authorities, which all connections of a process share.
 
     Reading the certificates takes tens of ms of CPU time, once.
     """

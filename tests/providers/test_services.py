@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from templates.model import TemplateContent
 from voicebot.config import Settings
 from voicebot.providers.registry import Providers
 from voicebot.providers.service_spec import ServiceFailed, ServiceSpec
+from voicebot.providers.websocket import connection_options
 
 
 def content(**members: Any) -> TemplateContent:
@@ -105,3 +107,14 @@ async def test_the_client_does_not_copy_messages_and_tools() -> None:
     assert params["tool_choice"] == "auto"
     without = service.build_chat_completion_params({**given, "tools": NOT_GIVEN})
     assert (without["tools"], without["extra_body"]) == (NOT_GIVEN, {"messages": messages})
+
+
+def test_certificates_are_read_once_in_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All connections to vendors share the trusted certificates; to read them stops calls for tens of ms."""
+    Providers(Settings(_env_file=None))
+    reads: list[object] = []
+    for method in ("load_verify_locations", "load_default_certs", "set_default_verify_paths"):
+        monkeypatch.setattr(ssl.SSLContext, method, lambda *args: reads.append(args))
+    Providers(Settings(_env_file=None))
+    assert isinstance(connection_options("wss://api.elevenlabs.io")["ssl"], ssl.SSLContext)
+    assert reads == []

@@ -15,6 +15,7 @@ from pipecat.utils.http import connection_limits
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import NoDecode
 
+from handlers.http.client import public_tls
 from templates.model import TemplateContent
 from voicebot.config import Settings, Url, Variables
 from voicebot.providers.llm_failover import LlmEndpoint, LlmRequests, LlmWatch
@@ -107,7 +108,7 @@ class _ChatCompletions(LlmProvider):
             timeout=SILENCE_TIMEOUT_S,
             max_retries=1,
             http_client=DefaultAsyncHttpxClient(
-                limits=connection_limits(max_connections=1000, keepalive_expiry=None)
+                verify=public_tls(), limits=connection_limits(max_connections=1000, keepalive_expiry=None)
             ),
         )
 

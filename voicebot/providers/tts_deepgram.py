@@ -11,6 +11,7 @@ from pipecat.processors.frame_processor import FrameProcessor
 from pipecat.services.deepgram.tts import DeepgramTTSService
 from pipecat.utils.context.word_timestamp_tracker import WordTimestamp
 
+from handlers.http.client import public_tls
 from templates.bounds import TextPattern
 from templates.model import TemplateContent
 from voicebot.config import Settings, websocket_url
@@ -43,6 +44,7 @@ class DeepgramTts(TtsProvider):
         self._url = self._variables.url or DEEPGRAM_URL
         self._client = AsyncClient(
             headers={"Authorization": f"Token {secret_of(self._variables.api_key)}"},
+            verify=public_tls(),
             timeout=SYNTHESIS_TIMEOUT_S,
         )
 

@@ -8,11 +8,12 @@ from typing import Any
 from elevenlabs.base_client import AsyncBaseElevenLabs
 from elevenlabs.core.api_error import ApiError
 from elevenlabs.types import VoiceSettings
-from httpx import HTTPError
+from httpx import AsyncClient, HTTPError
 from pipecat.processors.frame_processor import FrameProcessor
 from pipecat.services.elevenlabs.tts import ElevenLabsTTSService
 from pydantic import Field, SecretStr
 
+from handlers.http.client import public_tls
 from templates.model import TemplateContent
 from voicebot.config import Settings, Url, Variables, websocket_url
 from voicebot.providers.provider import (
@@ -57,7 +58,7 @@ class ElevenLabsTts(TtsProvider):
         self._speech = AsyncBaseElevenLabs(
             api_key=secret_of(self._variables.api_key),
             base_url=self._variables.url,
-            timeout=SYNTHESIS_TIMEOUT_S,
+            httpx_client=AsyncClient(verify=public_tls(), timeout=SYNTHESIS_TIMEOUT_S, follow_redirects=True),
         ).text_to_speech
 
     @property

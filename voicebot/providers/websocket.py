@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ssl
-from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
 from pipecat.services.websocket_service import WebsocketService
 from websockets.asyncio.client import ClientConnection
+
+from handlers.http.client import public_tls
 
 TTS_QUIET_S = 3600.0
 """The time after which pipecat completes a TTS context without audio (``stop_frame_timeout_s``): never.
@@ -18,19 +18,13 @@ playing. The silence watchdog detects a voice that hangs.
 """
 
 
-@cache
-def tls_context() -> ssl.SSLContext:
-    """The context that all calls share; reading the root certificates blocks for tens of ms, once."""
-    return ssl.create_default_context()
-
-
 def connection_options(url: str) -> dict[str, Any]:
     """The options of ``websockets.connect`` for a vendor's URL.
 
     Messages are not compressed: audio hardly gets smaller, and compression took a quarter of the CPU time of
     a call.
     """
-    return {"compression": None, "ssl": tls_context() if urlsplit(url).scheme == "wss" else None}
+    return {"compression": None, "ssl": public_tls() if urlsplit(url).scheme == "wss" else None}
 
 
 class EconomicalConnection(WebsocketService):
