@@ -22,7 +22,7 @@ from uuid import UUID
 
 from bench.handoff_setup import ROOT, fresh_server
 from bench.report import run_and_report
-from db import accounts, handoff_events
+from db import accounts, handoff_events, notify
 from db.pool import Database
 from voicebot.clock import SystemClock
 from voicebot.handoffs.journal import Journal
@@ -136,7 +136,9 @@ async def writer(dsn: str, directory: str) -> None:
     """A process that writes until it is killed."""
     database = await Database.connect(dsn, max_size=3)
     print("ready", flush=True)
-    await Journal(database, SystemClock(), Path(directory), KEYS, full_bytes=FULL_BYTES).run()
+    journal = Journal(database, SystemClock(), Path(directory), KEYS, full_bytes=FULL_BYTES)
+    listening = notify.listen(dsn, handoff_events.CHANNEL, lambda _: journal.wake())
+    await asyncio.gather(journal.run(), listening)
 
 
 async def main() -> None:

@@ -94,7 +94,8 @@ class OutboxSettings:
     """The same for slow destinations; notices that were already being sent may exceed it."""
     slow_after_s: float = 2.0
     """A destination that takes longer is slow until it answers faster."""
-    poll_s: float = 1.0
+    poll_s: float = 30.0
+    """The longest time between two claims; the process wakes the outbox when notices wait."""
     down_pause_s: float = 2.0
     """While no recipient of a medium can be reached, one notice is tried at this interval."""
     debounce_s: float = 0.02

@@ -23,6 +23,7 @@ from db import (
     events,
     finalisation,
     greetings,
+    handoff_work,
     inbound,
     keys,
     lead_control,
@@ -177,6 +178,7 @@ HOT: dict[str, Callable[[Any, SeededAccount], Awaitable[object]]] = {
     "when calls are finalised": lambda d, _: finalisation.next_due(d, NOON),
     "due notices": lambda d, _: outbox.due(d, NOON),
     "unclosed legs": lambda d, _: legs.are_unclosed(d),
+    "work on handoffs": lambda d, _: handoff_work.find(d, NOON, silent_since=NOON),
     "changes of one": lambda d, w: audit.list_changes(d, w.id, AuditFilter(resource_id=w.front.id), limit=50),
 }
 

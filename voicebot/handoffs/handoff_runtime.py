@@ -8,14 +8,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import UUID
 
+from loguru import logger
 from openai import AsyncOpenAI
 from prometheus_client import CollectorRegistry, Gauge
 
-from db import notify
+from db import handoff_work, notify
+from db.errors import DatabaseError
 from db.handoff_events import CHANNEL, HandoffEventRecord
 from db.outbox import Medium
 from db.pool import Database
 from telephony.flow import PersonCarrier
+from voicebot.availability import OFFLINE_AFTER
 from voicebot.background import BackgroundTasks
 from voicebot.clock import Clock
 from voicebot.handoffs.assessment import Assessor
@@ -38,6 +41,9 @@ from voicebot.handoffs.webhook_sender import WebhookSender
 from voicebot.handoffs.withdrawals import Withdrawals
 from voicebot.outbox import Outbox, OutboxSettings, Sender
 from voicebot.vault import Vault
+
+LOOK_S = 1.0
+"""The interval at which the database is asked whether there is work."""
 
 _JOURNAL_FLUSH_S = 5.0
 """How long the journal may write at shutdown; unwritten events stay in the database."""
@@ -73,12 +79,13 @@ class HandoffRuntime:
 
     def __init__(self, database: Database, clock: Clock, dependencies: HandoffDependencies) -> None:
         """Create the components on ``database``; ``start`` runs their jobs."""
-        self._dsn = database.dsn
+        self._db = database
+        self._clock = clock
         self._background = BackgroundTasks("handoffs")
         self._journal_writer = BackgroundTasks("handoffs")
         self._writing: asyncio.Task[None] | None = None
         assess = dependencies.model is not None
-        wakeup = asyncio.Event()
+        self._wakeup = wakeup = asyncio.Event()
         self.metrics = QueueMetrics(database, clock, dependencies.registry)
         self.service = HandoffService(database, clock, assess=assess, wake=wakeup.set)
         self.browser = BrowserBridge(database, clock, self.service)
@@ -125,10 +132,11 @@ class HandoffRuntime:
         run(lambda: self.call_watch.run(calls), name="status of handoffs")
         run(self.scheduler.run, name="scheduler")
         run(self.legs.run, name="legs")
-        run(lambda: notify.listen(self._dsn, CHANNEL, self._on_notify), name="listener")
+        run(lambda: notify.listen(self._db.dsn, CHANNEL, self._on_notify), name="listener")
         run(lambda: self.broker.run(is_draining), name="event broker")
         run(self.outbox.run, name="outbox")
         run(self.metrics.run, name="queue metrics")
+        run(self._look, name="looking for work")
         self._writing = self._journal_writer.supervise(self.journal.run, name="journal", until_done=True)
 
     async def stop(self) -> None:
@@ -140,6 +148,25 @@ class HandoffRuntime:
             await asyncio.wait({self._writing}, timeout=_JOURNAL_FLUSH_S)
         await self._journal_writer.finish()
         await self._webhooks.close()
+
+    async def _look(self) -> None:
+        """Wake the jobs that may have work, also if their notification was lost or time made it due."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            now = self._clock.now()
+            try:
+                found = await handoff_work.find(self._db, now, silent_since=now - OFFLINE_AFTER)
+            except DatabaseError as error:
+                logger.warning("the work on handoffs waits for the database: {}", type(error).__name__)
+                continue
+            if found.handoffs:
+                self._wakeup.set()
+            if found.legs:
+                self.legs.wake()
+            if found.notices:
+                self.outbox.wake()
+            if found.events:
+                self.journal.wake()
 
     def _on_notify(self, payload: str) -> None:
         account, _, seq = payload.partition(":")

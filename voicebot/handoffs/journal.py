@@ -31,7 +31,6 @@ LATE = timedelta(seconds=60)
 """If events have waited for longer, a line of the journal reports it."""
 
 BATCH = 500
-POLL_S = 1.0
 DEBOUNCE_S = 0.05
 """Pause after a wake-up, so that events that are committed together are written together."""
 LOCK_POLL_S = 5.0
@@ -119,7 +118,9 @@ class Journal:
                 elif stopping:
                     return
                 else:
-                    await self._pause()
+                    await self._wakeup.wait()
+                    if not self._stopping.is_set():
+                        await asyncio.sleep(DEBOUNCE_S)
         finally:
             await asyncio.to_thread(files.close)
 
@@ -172,13 +173,6 @@ class Journal:
             await journal.number(self._db, limit=BATCH)
             summary = f"{backlog.count} events were written late, the oldest by {late_s} s"
             await journal.remark(self._db, "lag", summary, now)
-
-    async def _pause(self) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(POLL_S):
-                await self._wakeup.wait()
-                if not self._stopping.is_set():
-                    await asyncio.sleep(DEBOUNCE_S)
 
 
 def _documents(lines: Sequence[LineRecord], last: int, now: datetime) -> list[dict[str, Any]]:

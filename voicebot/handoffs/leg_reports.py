@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import timedelta
 
 from loguru import logger
@@ -26,7 +27,7 @@ KEY_TIMEOUT_S = 8
 """How long an operator may take to press a key after the whisper."""
 WHISPER_DEADLINE = timedelta(seconds=15 + KEY_TIMEOUT_S + 7)
 SWEEP_S = 0.4
-"""The interval at which legs are checked; a leg whose call has ended is ended within a second."""
+"""The interval at which legs are checked until all are closed; after its call, a leg ends within a second."""
 
 _BATCH = 100
 DECIDED_WITHIN_S = 0.5
@@ -242,23 +243,26 @@ class LegReports:
         self._wakeup.set()
 
     async def run(self) -> None:
-        """Check the legs of all processes until cancelled."""
+        """Check the legs of all processes after each wake-up, and again until all are closed."""
         while True:
             self._wakeup.clear()
+            are_closed = False
             try:
-                await self.sweep()
+                are_closed = await self.sweep()
             except DatabaseError as error:
                 logger.warning("the legs wait for the database: {}", type(error).__name__)
-            try:
-                async with asyncio.timeout(SWEEP_S):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(None if are_closed else SWEEP_S):
                     await self._wakeup.wait()
-            except TimeoutError:
-                continue
 
-    async def sweep(self) -> None:
-        """End legs that are overdue or whose claim or call has ended, and do what remains for ended ones."""
+    async def sweep(self) -> bool:
+        """End legs that are overdue or whose claim or call has ended, and do what remains for ended ones.
+
+        Returns:
+            Whether all legs were closed before.
+        """
         if not await legs.are_unclosed(self._db):
-            return
+            return True
         now = self._clock.now()
         for leg, caller_left in await legs.overdue(self._db, now, limit=_BATCH):
             if caller_left:
@@ -270,6 +274,7 @@ class LegReports:
             else:  # the claim has ended
                 await self._ends.end(leg, "declined")
         await self._ends.sweep(limit=_BATCH)
+        return False
 
     async def _check_bridged(self, leg: LegRecord) -> None:
         """A bridge was not reported for some time: ask the carrier whether both sides are connected."""

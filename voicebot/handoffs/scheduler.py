@@ -30,7 +30,6 @@ from voicebot.handoffs.matching import matches
 from voicebot.handoffs.presence import PresenceService
 from voicebot.handoffs.withdrawals import Withdrawals
 
-INTERVAL_S = 1.0
 DEBOUNCE_S = 0.05
 """Pause after a wake-up, so that one run serves several changes."""
 OFFER_LEASE = timedelta(seconds=30)
@@ -40,6 +39,8 @@ EVENT_RETENTION = timedelta(days=30)
 """How long events are kept for the stream to resume from."""
 DELETE_EVERY = timedelta(minutes=1)
 """How often older events are deleted."""
+DELETE_AGAIN = timedelta(seconds=1)
+"""The same while there are more of them than one statement deletes, or the database does not answer."""
 
 _BATCH = 200
 _DELETED_AT_ONCE = 1000
@@ -58,7 +59,7 @@ class Scheduler:
         presence: PresenceService,
         wakeup: asyncio.Event | None = None,
     ) -> None:
-        """Work on ``database``, every second and whenever ``wakeup`` is set."""
+        """Work on ``database`` whenever ``wakeup`` is set."""
         self._db = database
         self._clock = clock
         self._service = service
@@ -68,7 +69,7 @@ class Scheduler:
         self._delete_at = clock.now()
 
     async def run(self) -> None:
-        """Run the work every second and after each wake-up, until cancelled."""
+        """Run the work after each wake-up and when old events are to be deleted, until cancelled."""
         while True:
             self._wakeup.clear()
             try:
@@ -76,7 +77,8 @@ class Scheduler:
             except DatabaseError as error:
                 logger.warning("the handoff scheduler waits for the database: {}", type(error).__name__)
             with suppress(TimeoutError):
-                async with asyncio.timeout(INTERVAL_S):
+                pause = max(self._delete_at - self._clock.now(), DELETE_AGAIN)
+                async with asyncio.timeout(pause.total_seconds()):
                     await self._wakeup.wait()
                     await asyncio.sleep(DEBOUNCE_S)
 
@@ -96,8 +98,8 @@ class Scheduler:
             await self._attempt(self._offer_queue(account_id))
         if now >= self._delete_at:
             before = now - EVENT_RETENTION
-            if await handoff_events.delete_old(self._db, before, limit=_DELETED_AT_ONCE) < _DELETED_AT_ONCE:
-                self._delete_at = now + DELETE_EVERY
+            deleted = await handoff_events.delete_old(self._db, before, limit=_DELETED_AT_ONCE)
+            self._delete_at = now + (DELETE_EVERY if deleted < _DELETED_AT_ONCE else DELETE_AGAIN)
 
     async def _attempt(self, work: Awaitable[object]) -> None:
         """Log a failure, so that one handoff's error does not affect another; the next run tries again."""
