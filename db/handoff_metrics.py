@@ -8,6 +8,7 @@ from datetime import datetime
 from uuid import UUID
 
 from db.pool import Executor
+from db.rows import read
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +101,8 @@ _PRESENT = f"""
         (SELECT count(*) FROM handoff_events WHERE account_id = $1 AND {_UNJOURNALED}) AS unjournaled,
         (SELECT min(at) FROM handoff_events WHERE account_id = $1 AND {_UNJOURNALED}) AS oldest_unjournaled_at
 """  # noqa: S608 - constant text
+_BY_STATE = """(SELECT coalesce(jsonb_object_agg(state, count), '{{}}')
+    FROM (SELECT state, count(*) AS count FROM {} GROUP BY state) counted)"""
 _FAILED = "(state = 'failed' OR state = 'abandoned' OR state = 'expired' OR state = 'no_answer')"
 _NOTICES = f"FROM outbox WHERE medium <> 'assessment' AND {_IN_WINDOW}"
 
@@ -163,30 +166,24 @@ async def of_account(
 
 async def totals(db: Executor) -> Totals:
     """Count the handoffs, notices and unwritten journal events of all accounts."""
-    oldest = await db.fetchrow(
-        """
+    row = await db.fetchrow(
+        f"""
         WITH unjournaled AS (
             SELECT at FROM handoff_events WHERE kind IS NOT NULL AND line IS NULL
             UNION ALL
             SELECT at FROM handoff_events
             WHERE line > (SELECT coalesce(max(last_line), 0) FROM journal_parts)
         )
-        SELECT (SELECT min(created_at) FROM handoffs WHERE ended_at IS NULL) AS oldest_open_at,
+        SELECT {_BY_STATE.format("handoffs WHERE ended_at IS NULL")} AS open,
+            {_BY_STATE.format("handoffs WHERE ended_at IS NOT NULL")} AS ended,
+            {_BY_STATE.format("outbox")} AS notices,
+            (SELECT min(created_at) FROM handoffs WHERE ended_at IS NULL) AS oldest_open_at,
             (SELECT count(*) FROM unjournaled) AS unjournaled,
             (SELECT min(at) FROM unjournaled) AS oldest_unjournaled_at
-        """
+        """  # noqa: S608 - constant text
     )
-    assert oldest is not None  # noqa: S101 - aggregates have one row
-    handoffs = await db.fetch(
-        "SELECT state, ended_at IS NULL AS open, count(*) AS count FROM handoffs GROUP BY state, open"
-    )
-    notices = await db.fetch("SELECT state, count(*) AS count FROM outbox GROUP BY state")
-    return Totals(
-        **dict(oldest),
-        open={row["state"]: row["count"] for row in handoffs if row["open"]},
-        ended={row["state"]: row["count"] for row in handoffs if not row["open"]},
-        notices={row["state"]: row["count"] for row in notices},
-    )
+    assert row is not None  # noqa: S101 - without FROM there is one row
+    return read(Totals, row)
 
 
 async def _count_by(
