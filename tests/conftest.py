@@ -72,7 +72,7 @@ def pytest_xdist_auto_num_workers() -> int:
 # Importing all tests makes 400,000 objects that live as long as the process. Collections that visit them
 # again and again take a quarter of the time of the imports, and later stop the calls of a test for up to 2 s.
 gc.disable()
-_NEVER, _MANY = 1_000_000, 50
+_NEVER, _MANY = 1_000_000, 25
 
 
 def pytest_collection_finish() -> None:
@@ -82,7 +82,7 @@ def pytest_collection_finish() -> None:
     is none during a test.
     """
     gc.freeze()
-    gc.set_threshold(*gc.get_threshold()[:2], _NEVER)
+    gc.set_threshold(5_000, 2, _NEVER)
     gc.enable()
 
 

@@ -32,11 +32,21 @@ CLAIM_INTERVAL_S = 0.05
 class DueWork(ABC, Generic[RowT]):
     """Claims due rows when it is woken and at the next due time, without polling."""
 
-    def __init__(self, name: str, at_once: int, clock: Clock) -> None:
-        """Work on ``at_once`` rows at once; ``name`` is for the log."""
+    def __init__(
+        self, name: str, at_once: int, clock: Clock, *, interval_s: float = CLAIM_INTERVAL_S
+    ) -> None:
+        """Work on rows.
+
+        Args:
+            name: for the log.
+            at_once: how many rows are worked on at once.
+            clock: the time.
+            interval_s: the shortest time between two claims, in seconds.
+        """
         self._name = name
         self._at_once = at_once
         self._clock = clock
+        self._interval_ms = interval_s * 1000
         self._wakeup = asyncio.Event()
         self._background = BackgroundTasks(name)
         self._working = 0
@@ -60,7 +70,7 @@ class DueWork(ABC, Generic[RowT]):
     async def run(self) -> None:
         """Work until cancelled: a wake-up after a pause is handled at once, others after an interval."""
         while True:
-            again_ms = self._clock.monotonic_ms() + CLAIM_INTERVAL_S * 1000
+            again_ms = self._clock.monotonic_ms() + self._interval_ms
             self._wakeup.clear()
             try:
                 pause_s = await self.run_once()

@@ -47,6 +47,9 @@ from voicebot.dispatch.output_fields import ModelBusy
 AT_ONCE = 64
 """How many calls a process finalises at once."""
 
+INTERVAL_S = 0.1
+"""The shortest time between two claims, in seconds: calls that end meanwhile share the statements."""
+
 LOST_FOR = timedelta(seconds=60)
 """How long after an attempt the carrier may still place its call; afterwards it counts as not placed."""
 
@@ -108,7 +111,7 @@ class Finaliser(DueWork[EndedCall]):
             output: fills the output fields; None: there are none.
             on_notices: called when webhooks were written into the outbox.
         """
-        super().__init__("finalisation", AT_ONCE, clock)
+        super().__init__("finalisation", AT_ONCE, clock, interval_s=INTERVAL_S)
         self._db = database
         self._carriers = carriers
         self._breakers = breakers
