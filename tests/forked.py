@@ -2,7 +2,7 @@
 
 A fork server that has imported the program is forked for each process, which saves seconds each time.
 Arguments, environment, working directory, standard streams, signals and exit status are as when a shell
-starts `python -m`.
+starts `python -m`. The processes that a forked process starts itself, such as workers, are forked too.
 """
 
 from __future__ import annotations
@@ -11,20 +11,59 @@ import asyncio
 import multiprocessing
 import os
 import runpy
+import signal
 import socket
 import sys
 import tempfile
+import threading
 from asyncio import StreamReader, StreamReaderProtocol
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
+from multiprocessing.connection import wait as wait_for
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from typing import BinaryIO
 
-from voicebot.authoring import check_worker
+from voicebot import supervisor
+from voicebot.authoring import check_pool, check_worker
+from voicebot.sandbox.demo import server as demo_server
 
+
+class _ForkServer(forkserver.ForkServer):
+    """The fork server of a test process, which the processes that are forked for it use too.
+
+    That of `multiprocessing` is not used by them: each would start one of its own.
+    """
+
+    _forkserver_address: str | None
+    _forkserver_alive_fd: int | None
+    _is_inherited = False
+
+    @property
+    def address(self) -> str:
+        """Where it listens."""
+        self.ensure_running()
+        assert self._forkserver_address is not None
+        return self._forkserver_address
+
+    def inherit(self, address: str) -> None:
+        """Use the fork server of another process."""
+        self._forkserver_address, self._is_inherited = address, True
+        # Each process passes one on; the server ends when that of the test process is closed.
+        self._forkserver_alive_fd = os.open(os.devnull, os.O_RDONLY)
+
+    def ensure_running(self) -> None:
+        """Start it, if it is not that of another process."""
+        if not self._is_inherited:
+            super().ensure_running()
+
+
+_SERVER = _ForkServer()
+_SERVER.set_forkserver_preload(["tests.preloaded"])
+forkserver.connect_to_new_process = _SERVER.connect_to_new_process
 _FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["tests.preloaded"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +99,10 @@ class Forked:
         if self.returncode is None:
             os.kill(self.pid, signal)
 
+    def terminate(self) -> None:
+        """Send SIGTERM, if the process runs."""
+        self._process.terminate()
+
     def kill(self) -> None:
         """Send SIGKILL, if the process runs."""
         self._process.kill()
@@ -76,17 +119,21 @@ class Forked:
 
 
 async def start(
-    module: str, arguments: Sequence[str], *, stdin: str = "", environment: Mapping[str, str], cwd: Path
+    module: str,
+    arguments: Sequence[str],
+    *,
+    stdin: str = "",
+    environment: Mapping[str, str],
+    cwd: Path,
+    log: BinaryIO | None = None,
 ) -> Forked:
-    """Start a module with arguments, as `python -m` does."""
+    """Start a module with arguments, as `python -m` does. ``log``, if any, takes its standard error."""
     (out, child_out), (errors, child_errors) = (_FORKS.Pipe(duplex=False) for _ in range(2))
-    streams = (child_out, child_errors)
-    process = _FORKS.Process(
-        target=_run, args=(module, list(arguments), stdin, dict(environment), cwd, streams)
-    )
+    streams = (child_out, child_errors if log is None else _copy(log.fileno()))
+    process = _process(module, arguments, environment, cwd, streams, stdin)
     # The first start waits until the fork server has imported the program.
     await asyncio.to_thread(process.start)
-    for each in streams:
+    for each in (child_errors, *streams):
         each.close()
     return Forked(process, await _reader(out), await _reader(errors))
 
@@ -101,18 +148,23 @@ async def run(arguments: Sequence[str], *, stdin: str = "", environment: Mapping
     return Ran(process.returncode, out.decode(), errors.decode())
 
 
-class ForkedChecks:
-    """A forked process for checks, with what `CheckPool` uses of `subprocess.Popen`."""
+class _Popen:
+    """A forked process, with what its parent uses of `subprocess.Popen`."""
 
-    def __init__(self, end: int) -> None:
-        """Start it. ``end`` is the file descriptor of a socket, its input and output."""
-        with socket.socket(fileno=os.dup(end)) as copy:
-            self._process = _FORKS.Process(target=_check, args=(copy,), daemon=True)
-            self._process.start()
+    _process: ForkServerProcess
+
+    @property
+    def returncode(self) -> int | None:
+        """As that of `Forked`."""
+        return self._process.exitcode
 
     def poll(self) -> int | None:
         """Return the exit status; None: it runs."""
         return self._process.exitcode
+
+    def terminate(self) -> None:
+        """Send SIGTERM."""
+        self._process.terminate()
 
     def kill(self) -> None:
         """Send SIGKILL."""
@@ -121,6 +173,46 @@ class ForkedChecks:
     def wait(self) -> None:
         """Wait until the process has ended."""
         self._process.join()
+
+
+class ForkedChecks(_Popen):
+    """A process for checks."""
+
+    def __init__(self, end: int) -> None:
+        """Start it. ``end`` is the file descriptor of a socket, its input and output."""
+        with socket.socket(fileno=os.dup(end)) as copy:
+            self._process = _FORKS.Process(target=_check, args=(copy,), daemon=True)
+            self._process.start()
+
+
+class ForkedWorker(_Popen):
+    """A worker of a forked supervisor."""
+
+    def __init__(self, command: Sequence[str], end: socket.socket) -> None:
+        """Start it; its last argument is the file descriptor of the socket."""
+        _, _, module, *arguments = command
+        streams = (_copy(1), _copy(2))
+        self._process = _process(module, arguments, os.environ, Path.cwd(), streams, passed=end)
+        self._process.start()
+        for each in streams:
+            each.close()
+        threading.Thread(target=self._report_end, daemon=True).start()
+
+    def _report_end(self) -> None:
+        """Send the signal of a child's end: the process is a child of the fork server."""
+        wait_for([self._process.sentinel])
+        os.kill(os.getpid(), signal.SIGCHLD)
+
+
+async def _start_for_demo(
+    arguments: Sequence[str], environment: Mapping[str, str], cwd: Path, log: BinaryIO
+) -> Forked:
+    """Start a command of a forked demo."""
+    return await start("voicebot", arguments, environment=environment, cwd=cwd, log=log)
+
+
+_STARTS = ((check_pool, ForkedChecks), (supervisor, ForkedWorker), (demo_server, _start_for_demo))
+"""The modules that start processes with ``start_process``, and what forks theirs."""
 
 
 def _check(end: socket.socket) -> None:
@@ -132,6 +224,10 @@ def _check(end: socket.socket) -> None:
     check_worker.main()
 
 
+def _copy(descriptor: int) -> Connection:
+    return Connection(os.dup(descriptor), readable=False)
+
+
 async def _reader(pipe: Connection) -> StreamReader:
     """Read what comes through a pipe."""
     reader = StreamReader()
@@ -141,13 +237,28 @@ async def _reader(pipe: Connection) -> StreamReader:
     return reader
 
 
+def _process(
+    module: str,
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    cwd: Path,
+    streams: Sequence[Connection],
+    stdin: str = "",
+    passed: socket.socket | None = None,
+) -> ForkServerProcess:
+    given = (_SERVER.address, module, list(arguments), dict(environment), cwd, streams, stdin, passed)
+    return _FORKS.Process(target=_run, args=given)
+
+
 def _run(
+    fork_server: str,
     module: str,
     arguments: list[str],
-    stdin: str,
     environment: dict[str, str],
     cwd: Path,
     streams: Sequence[Connection],
+    stdin: str,
+    passed: socket.socket | None,
 ) -> None:
     """Run the module in the forked process."""
     with tempfile.TemporaryFile("w+") as given:
@@ -161,5 +272,9 @@ def _run(
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environment)
-    sys.argv[:] = [module, *arguments]
+    tempfile.tempdir = None  # as the environment says
+    sys.argv[:] = [module, *arguments, *([] if passed is None else [str(passed.detach())])]
+    _SERVER.inherit(fork_server)
+    for starter, start_process in _STARTS:
+        vars(starter)["start_process"] = start_process
     runpy.run_module(module, run_name="__main__", alter_sys=True)

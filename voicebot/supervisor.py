@@ -148,9 +148,7 @@ class Supervisor:
         """Start the process of a worker; it waits for its assignment."""
         ours, theirs = socket.socketpair()
         with theirs:
-            process = subprocess.Popen(  # noqa: S603 - this program
-                [*self._command, str(theirs.fileno())], pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL
-            )
+            process = start_process(self._command, theirs)
         ours.setblocking(False)
         place = self._places[number]
         place.running, place.start_s = _Running(process, ours), None
@@ -318,6 +316,13 @@ def supervise(count: int, host: str, port: int, database_url: Callable[[], str |
             return CANNOT_LISTEN
         directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="voicebot-"))
         return Supervisor(count, addresses, Path(directory), sys.stdout).run(database_url)
+
+
+def start_process(command: Sequence[str], end: socket.socket) -> subprocess.Popen[bytes]:
+    """Start the process of a worker, with an end of a socket whose file descriptor is its last argument."""
+    return subprocess.Popen(  # noqa: S603 - this program
+        [*command, str(end.fileno())], pass_fds=[end.fileno()], stdin=subprocess.DEVNULL
+    )
 
 
 def cores() -> int:

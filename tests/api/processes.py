@@ -18,6 +18,8 @@ from tests.forked import Forked
 
 ROOT = Path(__file__).parents[2]
 VOICEBOT: tuple[str, ...] = (sys.executable, "-m", "voicebot")
+Start = Callable[[Sequence[str], Mapping[str, str], Path], Awaitable[Process | Forked]]
+"""Starts a command with an environment in a directory."""
 
 
 async def start(command: Sequence[str], environment: Mapping[str, str], cwd: Path) -> Process:
@@ -48,10 +50,7 @@ async def said(command: Sequence[str], environment: Mapping[str, str], cwd: Path
 
 @contextlib.asynccontextmanager
 async def server(
-    command: Sequence[str],
-    environment: Mapping[str, str],
-    cwd: Path,
-    start: Callable[[Sequence[str], Mapping[str, str], Path], Awaitable[Process | Forked]] = fork,
+    command: Sequence[str], environment: Mapping[str, str], cwd: Path, start: Start = fork
 ) -> AsyncIterator[tuple[str, Process | Forked]]:
     """A server process and its URL; it is stopped by SIGTERM at the end."""
     process = await start(command, {"VOICEBOT_PORT": "0", **environment}, cwd)

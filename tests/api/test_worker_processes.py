@@ -301,18 +301,23 @@ async def test_workers_stop_when_their_calls_have_ended(own_workers: Workers, ow
         assert await own_workers.process.wait() == 0
 
 
-async def test_workers_stop_when_the_supervisor_is_killed(own_workers: Workers) -> None:
+async def test_workers_stop_when_the_supervisor_is_killed(
+    sandbox_environment: Mapping[str, str], shared_dsn: str, tmp_path: Path
+) -> None:
     """Workers stop without the supervisor: the port is free again."""
-    own_workers.process.kill()
-    await own_workers.process.wait()
-    async with asyncio.timeout(DEADLINE_S):
-        while True:
-            try:
-                async with http_client() as anybody:
-                    await anybody.get(f"{own_workers.url}/healthz")
-            except httpx.TransportError:
-                return
-            await asyncio.sleep(0.1)
+    environment = {**sandbox_environment, "DATABASE_URL": shared_dsn, "VOICEBOT_DATA_DIR": str(tmp_path)}
+    # Started as by a shell, not forked as in the other tests.
+    async with worker_processes(environment, tmp_path, start) as workers:
+        workers.process.kill()
+        await workers.process.wait()
+        async with asyncio.timeout(DEADLINE_S):
+            while True:
+                try:
+                    async with http_client() as anybody:
+                        await anybody.get(f"{workers.url}/healthz")
+                except httpx.TransportError:
+                    return
+                await asyncio.sleep(0.1)
 
 
 async def test_workers_do_not_share_the_port_of_another_server(

@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx
 from websockets.asyncio.client import ClientConnection, unix_connect
 
-from tests.api.processes import VOICEBOT, server, start
+from tests.api.processes import VOICEBOT, Start, fork, server
 from tests.api.server_fixture import PUBLIC_URL, http_client, signed
 from tests.api.twilio import Reply, Twilio, start_message
 from tests.forked import Forked
@@ -92,7 +92,9 @@ class Workers:
 
 
 @contextlib.asynccontextmanager
-async def worker_processes(environment: Mapping[str, str], cwd: Path) -> AsyncIterator[Workers]:
+async def worker_processes(
+    environment: Mapping[str, str], cwd: Path, start: Start = fork
+) -> AsyncIterator[Workers]:
     """Run a server with two workers."""
     # The path of a Unix socket is short, and that of a test's directory may not be.
     with tempfile.TemporaryDirectory() as directory:

@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import signal
-import sys
 import tempfile
 from collections.abc import Iterator
 from itertools import groupby
@@ -16,6 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.api.processes import VOICEBOT, Start, fork, server, start
 from voicebot.sandbox.audio import wav
 from voicebot.sandbox.audio.analysis import analyse, locate_roughly
 from voicebot.sandbox.audio.measurement import Span
@@ -27,8 +27,7 @@ from voicebot.sandbox.speech.synthesis import synthesize
 
 pytestmark = pytest.mark.long
 
-COMMAND = (sys.executable, "-m", "voicebot", "demo")
-ROOT = Path(__file__).parents[2]
+DEMO = (*VOICEBOT, "demo")
 MARGIN = RATE // 10
 FRAME = RATE // 50
 
@@ -49,18 +48,12 @@ def directory() -> Iterator[Path]:
         yield Path(directory)
 
 
-async def started(directory: Path, temporary: Path, *arguments: str) -> asyncio.subprocess.Process:
-    """The demo in a process of its own, in an empty directory."""
-    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    return await asyncio.create_subprocess_exec(
-        *COMMAND,
-        *arguments,
-        cwd=directory,
-        env=kept | {"PYTHONPATH": str(ROOT), "TMPDIR": str(temporary)},
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
+async def result_of(start: Start, directory: Path, temporary: Path, *arguments: str) -> dict[str, Any]:
+    """What a demo in a directory prints as JSON."""
+    demo = await start((*DEMO, "--json", *arguments), {"TMPDIR": str(temporary)}, directory)
+    out, errors = await demo.communicate()
+    assert demo.returncode == 0, out.decode()[:3000] + errors.decode()
+    return dict(json.loads(out))
 
 
 def words(track: Any, parts: tuple[Span, ...], phrases: list[str]) -> list[str]:
@@ -72,8 +65,8 @@ def words(track: Any, parts: tuple[Span, ...], phrases: list[str]) -> list[str]:
 def heard(recogniser: Recogniser, samples: Any) -> str:
     """Return the words recognised in one utterance."""
     recogniser.begin()
-    for start in range(0, len(samples), FRAME):
-        recogniser.hear(samples[start : start + FRAME])
+    for first in range(0, len(samples), FRAME):
+        recogniser.hear(samples[first : first + FRAME])
     return " ".join(word.written for word in recogniser.finish())
 
 
@@ -99,10 +92,7 @@ def leftovers(directory: Path) -> list[str]:
 @pytest.mark.timeout(300)
 async def test_the_demo_is_a_routed_call_that_a_machine_can_follow(directory: Path, temporary: Path) -> None:
     """Three voices say the transcript's words one after the other; a lead and a recording are left."""
-    demo = await started(directory, temporary, "--json")
-    out, errors = await demo.communicate()
-    assert demo.returncode == 0, out.decode()[:3000] + errors.decode()
-    result = json.loads(out)
+    result = await result_of(start, directory, temporary)
 
     recordings = list((directory / ".voicebot").glob("*.wav"))
     assert recordings == [directory / result["recording"]]
@@ -137,35 +127,17 @@ async def test_the_demo_is_a_routed_call_that_a_machine_can_follow(directory: Pa
 
 async def assert_served(directory: Path, result: dict[str, Any]) -> None:
     """`voicebot serve` in the same directory has the call of a demo, and its key."""
-    server = await asyncio.create_subprocess_exec(
-        *COMMAND[:-1],
-        "serve",
-        cwd=directory,
-        env={name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-        | {"PYTHONPATH": str(ROOT), "VOICEBOT_PORT": "0"},
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
-    try:
-        assert server.stdout is not None
-        url = json.loads(await server.stdout.readline())["url"]
+    async with server((*VOICEBOT, "serve"), {}, directory) as (url, _):
         headers = {"Authorization": f"Bearer {result['kept']['key']}"}
         async with httpx.AsyncClient(base_url=f"{url}/api/v1", headers=headers, timeout=20) as client:
             kept = (await client.get(f"/calls/{result['call']['id']}/transcript")).json()
         assert [each["text"] for each in kept["items"]] == [each["text"] for each in result["transcript"]]
-    finally:
-        server.terminate()
-        await server.wait()
 
 
 @pytest.mark.timeout(300)
 async def test_the_demo_with_a_person(tmp_path: Path, temporary: Path) -> None:
     """Two voices take turns, and both sides' words are found on the other side's line, in order."""
-    demo = await started(tmp_path, temporary, "--person", "--json")
-    out, errors = await demo.communicate()
-    assert demo.returncode == 0, out.decode()[:3000] + errors.decode()
-    result = json.loads(out)
+    result = await result_of(fork, tmp_path, temporary, "--person")
 
     recording = wav.read(tmp_path / result["recording"])
     by_ear = await asyncio.to_thread(analyse, recording)
@@ -195,10 +167,7 @@ def where(track: Any, text: str, voice: str) -> int:
 @pytest.mark.timeout(300)
 async def test_the_demo_of_outbound_calls(tmp_path: Path, temporary: Path) -> None:
     """A busy line is dialled again, the person is reached, and the webhooks are signed and shown."""
-    demo = await started(tmp_path, temporary, "--outbound", "--json")
-    out, errors = await demo.communicate()
-    assert demo.returncode == 0, out.decode()[:3000] + errors.decode()
-    result = json.loads(out)
+    result = await result_of(fork, tmp_path, temporary, "--outbound")
     assert [call["outcome"] for call in result["calls"]] == ["busy", "answered"]
     assert (result["lead"]["outcome"], result["lead"]["attempts"]) == ("answered", 2)
     types = [posted["type"] for posted in result["webhooks"]]
@@ -210,16 +179,13 @@ async def test_the_demo_of_outbound_calls(tmp_path: Path, temporary: Path) -> No
 @pytest.mark.timeout(300)
 async def test_the_demo_by_exotel(tmp_path: Path, temporary: Path) -> None:
     """The same call through Exotel's flow and its 200 ms of audio a message is as the scenario says."""
-    demo = await started(tmp_path, temporary, "--json", "--carrier", "exotel")
-    out, errors = await demo.communicate()
-    assert demo.returncode == 0, out.decode()[:3000] + errors.decode()
-    result = json.loads(out)
+    result = await result_of(fork, tmp_path, temporary, "--carrier", "exotel")
     assert (result["call"]["carrier"], result["call"]["ended_by"]) == ("exotel", "caller")
 
 
 async def test_ctrl_c_leaves_no_files_and_processes(directory: Path, temporary: Path) -> None:
     """Interrupted in the middle of a call, the demo leaves no process and no file, and its status tells."""
-    demo = await started(directory, temporary)
+    demo = await start(DEMO, {"TMPDIR": str(temporary)}, directory)
     assert demo.stdout is not None
     async with asyncio.timeout(75):
         while b"answers the call" not in (line := await demo.stdout.readline()):

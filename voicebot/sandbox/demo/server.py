@@ -6,9 +6,9 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 _COMMAND = (sys.executable, "-m", "voicebot")
 _INHERITED = (
@@ -82,17 +82,9 @@ class Installation:
         self, *arguments: str, environment: Mapping[str, str] | None = None
     ) -> asyncio.subprocess.Process:
         """Start a command, with these variables too."""
+        variables = {**self._environment, **(environment or {})}
         with self._log.open("ab") as log:
-            return await asyncio.create_subprocess_exec(
-                *_COMMAND,
-                *arguments,
-                cwd=self._directory,
-                env={**self._environment, **(environment or {})},
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=log,
-                start_new_session=True,  # Ctrl-C is for us; we stop the server when the call is put away
-            )
+            return await start_process(arguments, variables, self._directory, log)
 
 
 class ServerProcess:
@@ -132,6 +124,22 @@ class ServerProcess:
             raise ServerFailed(
                 f"The server did not stop within {_STOP_S:.0f} s.\n{self._installation.last_words()}"
             ) from None
+
+
+async def start_process(
+    arguments: Sequence[str], environment: Mapping[str, str], cwd: Path, log: BinaryIO
+) -> asyncio.subprocess.Process:
+    """Start a command of voicebot; its standard error goes into the log."""
+    return await asyncio.create_subprocess_exec(
+        *_COMMAND,
+        *arguments,
+        cwd=cwd,
+        env=environment,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=log,
+        start_new_session=True,  # Ctrl-C is for us; we stop the server when the call is put away
+    )
 
 
 async def _first_line(process: asyncio.subprocess.Process) -> bytes:
