@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from itertools import count
+
 import pytest
 
 from db.pool import Database
+from tests.conftest import new_database
 from tests.db.seed import SeededAccount, seed_account
+
+_NUMBERS = count(4_155_550_111)
+
+
+@pytest.fixture(scope="module")
+async def module_database(server_dsn: str) -> AsyncIterator[Database]:
+    """Pool on a new, migrated database of a module whose tests look at their own accounts."""
+    async with new_database(server_dsn) as dsn:
+        opened = await Database.connect(dsn)
+        try:
+            yield opened
+        finally:
+            await opened.close()
 
 
 @pytest.fixture
 async def seeded(database: Database) -> SeededAccount:
-    """One account with a ringing call."""
-    return await seed_account(database)
+    """One account with a ringing call; no other one has its number."""
+    return await seed_account(database, f"+1{next(_NUMBERS)}")

@@ -382,6 +382,12 @@ NO_OTHER_ACCOUNT_TO_REACH = {
 }
 
 
+@pytest.fixture
+def database(module_database: Database) -> Database:
+    """Other accounts do not change during a test."""
+    return module_database
+
+
 def stolen_lead(seeded: SeededAccount) -> LeadDraft:
     return LeadDraft(
         direction="outbound",

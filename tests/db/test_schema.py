@@ -156,6 +156,12 @@ WITHOUT_ACCOUNT = {
 }
 
 
+@pytest.fixture
+def database(shared_database: Database) -> Database:
+    """The tests only read the catalogs."""
+    return shared_database
+
+
 async def constraints(database: Database, kind: str) -> Sequence[Row]:
     return await database.fetch(
         """
