@@ -26,14 +26,13 @@ _STOP_WORDS = frozenset(_COMMON.split())
 
 def similar_pairs(items: Sequence[Item], *, text: Callable[[Item], str]) -> Iterator[tuple[Item, Item]]:
     """Pairs of items with similar texts, each pair once, in the order of the items."""
-    items_with_words = [(item, _distinctive_words(text(item))) for item in items]
+    items_with_words = [(item, words) for item in items if (words := _distinctive_words(text(item)))]
     for (first, first_words), (second, second_words) in combinations(items_with_words, 2):
-        if (
-            first_words
-            and second_words
-            and len(first_words & second_words) / len(first_words | second_words) >= THRESHOLD
-        ):
-            yield first, second
+        fewer, more = sorted((len(first_words), len(second_words)))
+        if fewer / more >= THRESHOLD:  # else the index is below it, whatever the words are
+            common = len(first_words & second_words)
+            if common / (fewer + more - common) >= THRESHOLD:
+                yield first, second
 
 
 def _distinctive_words(text: str) -> frozenset[str]:
