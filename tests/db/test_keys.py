@@ -22,6 +22,12 @@ POWERS: Mapping[Role, frozenset[str]] = {
 }
 
 
+@pytest.fixture
+def database(module_database: Database) -> Database:
+    """The tests look at their own account only."""
+    return module_database
+
+
 async def test_a_key_opens_its_account(database: Database, seeded: SeededAccount) -> None:
     """A key identifies the account and role, and its last use is stored."""
     made = await keys.create(database, seeded.id, "author", label="laptop")

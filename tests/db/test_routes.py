@@ -11,6 +11,12 @@ from db.pool import Database
 from tests.db.seed import NOON, SeededAccount, draft, make_route
 
 
+@pytest.fixture
+def database(module_database: Database) -> Database:
+    """The tests look at their own account only."""
+    return module_database
+
+
 async def where(database: Database, seeded: SeededAccount) -> tuple[object, object, object]:
     call = await calls.get(database, seeded.id, seeded.call.id)
     lead = await leads.get(database, seeded.id, call.lead_id)

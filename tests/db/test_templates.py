@@ -20,6 +20,12 @@ from db.templates import TemplateFilter, TemplateRecord
 from tests.db.seed import SeededAccount, draft
 
 
+@pytest.fixture
+def database(module_database: Database) -> Database:
+    """The tests look at their own account only."""
+    return module_database
+
+
 async def names(database: Database, seeded: SeededAccount, where: TemplateFilter) -> set[str]:
     page = await templates.list_templates(database, seeded.id, where, limit=200)
     return {template.name for template in page.items}

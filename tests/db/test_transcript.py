@@ -14,6 +14,12 @@ from db.pool import Database
 from tests.db.seed import SeededAccount, make_event, make_utterance
 
 
+@pytest.fixture
+def database(module_database: Database) -> Database:
+    """The tests look at their own account only."""
+    return module_database
+
+
 async def test_an_utterance_grows_under_its_id(database: Database, seeded: SeededAccount) -> None:
     """Writing it again replaces text, what was heard, the interruption and the end."""
     first = make_utterance(seeded)
