@@ -17,7 +17,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -39,6 +39,9 @@ if sys.platform != "win32":
     import uvloop
 
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())  # the server's loop, and a fifth less CPU time
+
+NewDatabase = Callable[[], contextlib.AbstractAsyncContextManager[str]]
+"""Makes a database; the DSN of the context is valid until its end."""
 
 _DIRECTORY = "VOICEBOT_TEST_SERVER_DIR"
 _MIGRATED = "migrated"
@@ -228,9 +231,29 @@ async def server_dsn() -> AsyncIterator[str]:
 
 
 @pytest.fixture(scope="session")
-async def shared_dsn(server_dsn: str) -> AsyncIterator[str]:
+async def new_database(server_dsn: str) -> AsyncIterator[NewDatabase]:
+    """Clones the migrated database; the clone is dropped at the end. One connection makes all of a worker."""
+    server = await asyncpg.connect(server_dsn)
+
+    @contextlib.asynccontextmanager
+    async def cloned() -> AsyncIterator[str]:
+        name = f"test_{new_id().hex}"
+        await server.execute(f"CREATE DATABASE {name} TEMPLATE {_MIGRATED} STRATEGY FILE_COPY")
+        try:
+            yield _database(server_dsn, name)
+        finally:
+            await server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+    try:
+        yield cloned
+    finally:
+        await server.close()
+
+
+@pytest.fixture(scope="session")
+async def shared_dsn(new_database: NewDatabase) -> AsyncIterator[str]:
     """DSN of a database that the tests of this worker share."""
-    async with new_database(server_dsn) as dsn:
+    async with new_database() as dsn:
         yield dsn
 
 
@@ -245,9 +268,9 @@ async def shared_database(shared_dsn: str) -> AsyncIterator[Database]:
 
 
 @pytest.fixture
-async def dsn(server_dsn: str) -> AsyncIterator[str]:
+async def dsn(new_database: NewDatabase) -> AsyncIterator[str]:
     """DSN of a new, migrated database."""
-    async with new_database(server_dsn) as dsn:
+    async with new_database() as dsn:
         yield dsn
 
 
@@ -265,21 +288,6 @@ async def database(dsn: str) -> AsyncIterator[Database]:
         yield opened
     finally:
         await opened.close()
-
-
-@contextlib.asynccontextmanager
-async def new_database(server_dsn: str) -> AsyncIterator[str]:
-    """Clone the migrated database; the clone is dropped at the end."""
-    name = f"test_{new_id().hex}"
-    server = await asyncpg.connect(server_dsn)
-    try:
-        await server.execute(f"CREATE DATABASE {name} TEMPLATE {_MIGRATED} STRATEGY FILE_COPY")
-        try:
-            yield _database(server_dsn, name)
-        finally:
-            await server.execute(f"DROP DATABASE {name} WITH (FORCE)")
-    finally:
-        await server.close()
 
 
 def in_memory() -> str | None:

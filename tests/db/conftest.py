@@ -8,16 +8,16 @@ from itertools import count
 import pytest
 
 from db.pool import Database
-from tests.conftest import new_database
+from tests.conftest import NewDatabase
 from tests.db.seed import SeededAccount, seed_account
 
 _NUMBERS = count(4_155_550_111)
 
 
 @pytest.fixture(scope="module")
-async def module_database(server_dsn: str) -> AsyncIterator[Database]:
+async def module_database(new_database: NewDatabase) -> AsyncIterator[Database]:
     """Pool on a new, migrated database of a module whose tests look at their own accounts."""
-    async with new_database(server_dsn) as dsn:
+    async with new_database() as dsn:
         opened = await Database.connect(dsn)
         try:
             yield opened
