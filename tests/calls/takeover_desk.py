@@ -60,6 +60,10 @@ class Browser:
                 assert isinstance(frame, bytes)
                 self.heard += frame
 
+    def samples(self) -> Samples:
+        """Return what it has heard, in samples."""
+        return np.frombuffer(bytes(self.heard), dtype="<i2")
+
     async def say(self, audio: bytes) -> None:
         """Send audio at its own pace."""
         for start in range(0, len(audio), FRAME):

@@ -131,7 +131,9 @@ async def test_speech_ends_when_no_audio_arrives(monkeypatch: pytest.MonkeyPatch
         await line.after.until(StartFrame)
         await write(speech, bytes(16_000) + synthesize("I have a question about my bill.", "caller-1"))
         await line.after.until(VADUserStoppedSpeakingFrame)
-    assert not vad.is_speaking
+        async with asyncio.timeout(60):
+            while vad.is_speaking:  # on a busy machine the audio was interrupted, too
+                await asyncio.sleep(0.01)
 
 
 async def test_a_piece_that_cannot_be_sent_is_an_error_of_the_service() -> None:
