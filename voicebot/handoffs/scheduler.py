@@ -59,7 +59,7 @@ class Scheduler:
         presence: PresenceService,
         wakeup: asyncio.Event | None = None,
     ) -> None:
-        """Work on ``database`` whenever ``wakeup`` is set."""
+        """Work on ``database`` whenever ``wakeup`` is set; None: only ``run_once`` does."""
         self._db = database
         self._clock = clock
         self._service = service
