@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Sequence
+from time import perf_counter
 from typing import Any, Literal
 
 from uvicorn.protocols.http.flow_control import CLOSE_HEADER
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from voicebot.api.app_state import AppState
 from voicebot.api.carriers.direct_messages import DirectWebSocketProtocol
+from voicebot.api.carriers.settled_requests import FINGERPRINT, fingerprint
+from voicebot.api.carriers.webhook_path import PREFIX as WEBHOOKS
 from voicebot.api.connections import client_group
 from voicebot.api.limits import Limit, Limits, limit_exceeded
 from voicebot.api.problems import ApiProblem
@@ -18,12 +22,17 @@ from voicebot.api.problems import ApiProblem
 Phase = Literal["header", "body"]
 """The part of a request that is to come from the client."""
 
+HELD_BYTES = 16 * 1024
+"""The application is started before a webhook's body is complete if more is received; a status has 2 KB."""
+
 _METHOD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,40}) ")
 _KNOWN_METHODS = frozenset({b"GET", b"POST", b"PUT", b"PATCH", b"DELETE", b"HEAD", b"OPTIONS"})
 
 
 class LimitedHttpProtocol(HttpToolsProtocol):
     """HTTP/1.1 with a deadline for the headers and the body of each request, and a limit of what is buffered.
+
+    A carrier's webhook that repeats a settled one is answered here, without the application.
 
     The parser is llhttp (``httptools``), which has neither. In addition, the header ``Host`` is required (RFC
     9112, section 3.2), and trailers are ignored. A method that llhttp does not know is passed to the
@@ -40,9 +49,12 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         """Bytes of a head, of the header of a chunk, or of a trailer, that is not complete."""
         self._other_method = b""
         """The method of the request, if llhttp reads another one in its place."""
+        self._held: Any = None
+        """The application, while it is not started because the body of a webhook is not complete."""
         app_state = app_state_of(self.config.app)
         self._limits: Limits = app_state.limits
         self._open = app_state.connections
+        self._settled = app_state.settled_requests
         proxies = self.config.forwarded_allow_ips
         group = client_group(
             self.client[0] if self.client else "", proxies if isinstance(proxies, str) else ",".join(proxies)
@@ -66,6 +78,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A request begins."""
         super().on_message_begin()
+        self._unset_keepalive_if_required()  # the request before it may be in the same data
         self._in_head = True
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -90,12 +103,16 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         """Give a part of the body to the application."""
         self._buffered = 0
         super().on_body(body)
+        if self._held is not None and len(self.cycle.body) > HELD_BYTES:
+            self._start_held()
 
     def on_message_complete(self) -> None:
         """The request is complete."""
         self._buffered = 0
         self._in_body = False
         super().on_message_complete()
+        if self._held is not None and not self._answer_settled():
+            self._start_held()
 
     def on_response_complete(self) -> None:
         """Wait for the next request."""
@@ -104,6 +121,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End."""
+        self._held = None
         self._leave()
         super().connection_lost(exc)
 
@@ -125,6 +143,37 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         """Close the connection at once."""
         self._cancel_deadline()
         self.transport.abort()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        """Start the application; a webhook waits until it is known whether it repeats a settled one."""
+        waits_for_body = self._in_body and cycle is self.cycle and not cycle.waiting_for_100_continue
+        if waits_for_body and not self.flow.write_paused and cycle.scope["path"].startswith(WEBHOOKS):
+            self._held = app
+        else:
+            super()._start_asgi_task(cycle, app)
+
+    def _start_held(self) -> None:
+        app, self._held = self._held, None
+        super()._start_asgi_task(self.cycle, app)
+
+    def _answer_settled(self) -> bool:
+        """Answer the request with 204 if it repeats a settled one."""
+        start = perf_counter()
+        cycle = self.cycle
+        sent = fingerprint(cycle.scope, cycle.body)
+        seconds = self._settled.seconds(sent)
+        if seconds is None:
+            cycle.scope["state"][FINGERPRINT] = sent
+            return False
+        self._held = None
+        cycle.response_started = cycle.response_complete = True
+        headers = self.server_state.default_headers
+        self.transport.write(_head(204, headers if cycle.keep_alive else [*headers, CLOSE_HEADER]))
+        if not cycle.keep_alive:
+            self.transport.close()
+        self.on_response_complete()
+        seconds.observe(perf_counter() - start)
+        return True
 
     def _with_known_method(self, data: bytes) -> bytes:
         """The beginning of a request, with a method that llhttp knows."""
@@ -191,10 +240,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             self.cycle.message_event.set()
         response = problem.response()
         headers = [pair for pair in response.raw_headers if pair != CLOSE_HEADER] + [CLOSE_HEADER]
-        lines = [b"%s: %s\r\n" % pair for pair in headers]
-        self.transport.write(
-            b"".join((STATUS_LINE[response.status_code], *lines, b"\r\n", bytes(response.body)))
-        )
+        self.transport.write(_head(response.status_code, headers) + bytes(response.body))
         self.transport.close()
 
     def _leave(self) -> None:
@@ -224,6 +270,12 @@ class CountedWebSocketProtocol(DirectWebSocketProtocol):
     def drop(self) -> None:
         """Close the connection at once."""
         self.transport.abort()
+
+
+def _head(status: int, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
+    """The status line and the headers of an answer."""
+    lines = [b"%s: %s\r\n" % pair for pair in headers]
+    return b"".join((STATUS_LINE[status], *lines, b"\r\n"))
 
 
 def app_state_of(app: Any) -> AppState:

@@ -1,14 +1,20 @@
 """Recognises webhooks that a carrier repeats byte for byte, when repeating them has no effect.
 
 Up to half of a carrier's status callbacks are repetitions. Without this, each would be verified and parsed
-like the first one.
+like the first one. The protocol of the server looks them up, and `webhook_path` adds them.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from collections.abc import Mapping
 from hashlib import blake2b
+from typing import Any
 
-from starlette.types import Scope
+from prometheus_client import Histogram
+
+FINGERPRINT = "fingerprint"
+"""Where the state of a request has its fingerprint, if it is a webhook."""
 
 MOST = 10_000
 """How many requests are remembered; an entry has about 150 bytes."""
@@ -16,7 +22,7 @@ MOST = 10_000
 _DIGEST_BYTES = 16
 
 
-def fingerprint(scope: Scope, body: bytes) -> bytes:
+def fingerprint(scope: Mapping[str, Any], body: bytes | bytearray) -> bytes:
     """A digest of everything that a carrier's request consists of, its credentials included."""
     digest = blake2b(digest_size=_DIGEST_BYTES)
     head = [b"%s:%s" % pair for pair in scope["headers"]]
@@ -31,17 +37,22 @@ class SettledRequests:
 
     def __init__(self) -> None:
         """Start with none."""
-        self._known: dict[bytes, None] = {}
+        self._known = OrderedDict[bytes, Histogram]()  # the first key of a dict takes longer
 
-    def __contains__(self, request: bytes) -> bool:
-        """Whether a request with this fingerprint was verified and handled, and has no effect any more."""
-        return request in self._known
+    def seconds(self, request: bytes) -> Histogram | None:
+        """The metric of a request that was handled and has no effect any more; None: it is unknown."""
+        return self._known.get(request)
 
-    def add(self, request: bytes) -> None:
-        """Remember a request, in place of the oldest one if there are too many."""
-        self._known[request] = None
+    def add(self, request: bytes, seconds: Histogram) -> None:
+        """Remember a request, in place of the oldest one if there are too many.
+
+        Args:
+            request: its fingerprint.
+            seconds: counts its answer, and those of its repetitions.
+        """
+        self._known[request] = seconds
         if len(self._known) > MOST:
-            del self._known[next(iter(self._known))]
+            self._known.popitem(last=False)
 
     def clear(self) -> None:
         """Remember none."""

@@ -7,6 +7,7 @@ is stored by the next one, and what this process has stored already needs none.
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from functools import partial
 
 from db import carrier_calls
@@ -32,7 +33,7 @@ class StatusWriter:
     def __init__(self, database: Executor, background: BackgroundTasks) -> None:
         """Store in ``database``, in a task of ``background`` that runs while there is something to store."""
         self._database = database
-        self._known: dict[_Key, CarrierStatus] = {}
+        self._known = OrderedDict[_Key, CarrierStatus]()  # the first key of a dict takes longer
         self._reports = Batches(
             partial(carrier_calls.carrier_statuses, database),
             background,
@@ -59,7 +60,7 @@ class StatusWriter:
             if earlier is None:
                 break
             await asyncio.wait([earlier])
-        stored = await asyncio.shield(self._enqueue(key, report))
+        stored = await self._enqueue(key, report)
         if stored == "undecided":
             stored = await carrier_calls.carrier_status(self._database, *report)
         if not isinstance(stored, ReportedCall):
@@ -77,7 +78,7 @@ class StatusWriter:
         return future
 
     def _remember(self, key: _Key, status: CarrierStatus) -> None:
-        self._known.pop(key, None)
         self._known[key] = status
+        self._known.move_to_end(key)
         if len(self._known) > MOST_KNOWN:
-            del self._known[next(iter(self._known))]
+            self._known.popitem(last=False)

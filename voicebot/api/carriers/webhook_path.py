@@ -7,10 +7,12 @@ the function of the webhook.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import lru_cache
 from time import perf_counter
 
 from fastapi import FastAPI
 from loguru import logger
+from starlette.datastructures import URL
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -20,7 +22,7 @@ from telephony.errors import BadSignature, BadWebhook, TooManyFields
 from telephony.webhook import WebhookReply, WebhookRequest
 from voicebot.api.app_state import AppState
 from voicebot.api.carriers.carrier_request import NO_CONTENT, CarrierRequest, origin_of
-from voicebot.api.carriers.settled_requests import fingerprint
+from voicebot.api.carriers.settled_requests import FINGERPRINT
 from voicebot.api.carriers.webhooks import WEBHOOKS
 from voicebot.api.error_handlers import problem_of, response_to, unexpected
 from voicebot.api.limits import body_limit, limit_exceeded
@@ -88,43 +90,52 @@ async def _answer(request: Request, receive: Receive, app: AppState, parts: list
     if name not in app.carriers or webhook not in app.carriers[name].webhook_names:
         raise ApiProblem("not_found", "There is no such webhook.")
     start = perf_counter()
-    response = await _reply(request, body, app, name, WEBHOOKS[webhook])
-    seconds = perf_counter() - start
-    app.metrics.webhook_seconds.labels(name, webhook, response.status_code).observe(seconds)
+    carrier_request = _received(request, body, app, name)
+    response = await _reply(carrier_request, WEBHOOKS[webhook])
+    seconds = app.metrics.webhook_seconds.labels(name, webhook, response.status_code)
+    seconds.observe(perf_counter() - start)
+    if carrier_request.is_settled and FINGERPRINT in request.scope["state"]:
+        app.settled_requests.add(request.scope["state"][FINGERPRINT], seconds)
     return response
 
 
-async def _reply(
-    request: Request,
-    body: bytes,
-    app: AppState,
-    name: str,
-    handler: Callable[[CarrierRequest], Awaitable[WebhookReply]],
-) -> Response:
-    sent = fingerprint(request.scope, body)
-    if sent in app.settled_requests:
-        return _NO_CONTENT
+def _received(request: Request, body: bytes, app: AppState, name: str) -> CarrierRequest:
+    scope = request.scope
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
     try:
         webhook = WebhookRequest.received(
             method=request.method,
-            url=str(request.url),
-            headers=request.headers,
+            url=_url(
+                scope["scheme"], scope["server"], scope["path"], scope["query_string"], headers.get("host")
+            ),
+            headers=headers,
             body=body,
             max_fields=app.limits.webhook_fields,
         )
     except TooManyFields as error:
         raise limit_exceeded("webhook_fields", "payload_too_large", str(error)) from None
-    carrier_request = CarrierRequest(app, name, webhook, origin_of(app, request))
+    return CarrierRequest(app, name, webhook, origin_of(app, request))
+
+
+@lru_cache(maxsize=128)
+def _url(scheme: str, server: tuple[str, int] | None, path: str, query: bytes, host: str | None) -> str:
+    """The URL of a request. Most webhooks have one of few."""
+    headers = [] if host is None else [(b"host", host.encode("latin-1"))]
+    scope = {"scheme": scheme, "server": server, "path": path, "query_string": query, "headers": headers}
+    return str(URL(scope=scope))
+
+
+async def _reply(
+    request: CarrierRequest, handler: Callable[[CarrierRequest], Awaitable[WebhookReply]]
+) -> Response:
     try:
-        carrier_request.carrier.verify(webhook)
-        reply = await handler(carrier_request)
+        request.carrier.verify(request.webhook)
+        reply = await handler(request)
     except BadSignature as error:
-        logger.warning("a webhook of {} was refused: {}", name, error)
-        reply = carrier_request.carrier.forbid()
+        logger.warning("a webhook of {} was refused: {}", request.name, error)
+        reply = request.carrier.forbid()
     except BadWebhook as error:
         raise ApiProblem("invalid_webhook", str(error)) from error
-    if carrier_request.is_settled:
-        app.settled_requests.add(sent)
     if reply is NO_CONTENT:
         return _NO_CONTENT
     return Response(reply.body, reply.status, media_type=reply.content_type)
