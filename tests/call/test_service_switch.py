@@ -322,15 +322,18 @@ class Refused(Vendor):
         super().__init__(name)
         self.is_released = asyncio.Event()
         self.may_end = asyncio.Event()
+        self.releases: list[str] = []
 
     async def cleanup(self) -> None:
+        self.releases.append("begun")
         self.is_released.set()
         await self.may_end.wait()
         await super().cleanup()  # type: ignore[no-untyped-call]
+        self.releases.append("ended")
 
 
 async def test_whoever_waits_for_a_service_that_is_prepared_again_hears_that_it_failed() -> None:
-    """Two agents share a service that refuses: neither of them waits for ever, or is cancelled."""
+    """Two agents share a service that refuses: neither of them waits for ever, and it is released once."""
     first, refused = Vendor("first"), Refused("shared")
 
     async def connected() -> None:
@@ -344,6 +347,7 @@ async def test_whoever_waits_for_a_service_that_is_prepared_again_hears_that_it_
         refused.may_end.set()
         with pytest.raises(ServiceFailed):
             await one
+    assert refused.releases == ["begun", "ended"]
 
 
 async def test_without_another_one_any_ready_service_takes_over() -> None:

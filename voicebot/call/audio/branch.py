@@ -25,6 +25,7 @@ class Branch:
     ready: bool = False
     failed: bool = False
     preparing: asyncio.Task[None] | None = None
+    cleaning: asyncio.Task[None] | None = None
     backlog: deque[tuple[Frame, FrameDirection]] = field(default_factory=deque)
 
     async def queue_frame(self, frame: Frame, direction: FrameDirection) -> None:

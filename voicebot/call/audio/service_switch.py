@@ -276,7 +276,7 @@ class ServiceSwitch(FrameProcessor):
     async def _drop(self, branch: Branch) -> None:
         """Release a service that failed; it can be prepared again with new processors."""
         branch.failed = True
-        await self._release(branch)
+        await self._clean_up(branch)
 
     async def _release(self, branch: Branch) -> None:
         preparing = branch.preparing
@@ -284,12 +284,17 @@ class ServiceSwitch(FrameProcessor):
             # Its processors would outlive the call if it went on connecting.
             preparing.cancel()
             await asyncio.gather(preparing, return_exceptions=True)
-        if branch.pipeline is None:
-            return
-        try:
-            await branch.pipeline.cleanup()
-        except Exception as error:  # noqa: BLE001 - a half-open socket of a vendor must not end the call
-            logger.debug("{}: cleaning up {} failed: {}", self, branch.spec.key, type(error).__name__)
+        await self._clean_up(branch)
+
+    async def _clean_up(self, branch: Branch) -> None:
+        """Close the sockets of a branch: once, and to the end although a task that waits is cancelled.
+
+        A service that is dropped after a timeout may be prepared again meanwhile, which cancels the drop.
+        """
+        if branch.pipeline is not None and branch.cleaning is None:
+            branch.cleaning = asyncio.create_task(_cleaned_up(branch.pipeline, branch.spec.key))
+        if branch.cleaning is not None:
+            await asyncio.shield(branch.cleaning)
 
     async def _keep(self, frame: Frame, direction: FrameDirection) -> None:
         branch = self._active
@@ -325,6 +330,13 @@ class ServiceSwitch(FrameProcessor):
                 await branch.queue_frame(frame, direction)
         if isinstance(frame, CancelFrame) or not self._active.ready:
             await self.push_frame(frame, direction)
+
+
+async def _cleaned_up(pipeline: Pipeline, key: str) -> None:
+    try:
+        await pipeline.cleanup()
+    except Exception as error:  # noqa: BLE001 - a half-open socket of a vendor must not end the call
+        logger.debug("cleaning up {} failed: {}", key, type(error).__name__)
 
 
 def _ignore(_provider: str) -> None:
