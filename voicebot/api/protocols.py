@@ -23,7 +23,7 @@ Phase = Literal["header", "body"]
 """The part of a request that is to come from the client."""
 
 HELD_BYTES = 16 * 1024
-"""The application is started before a webhook's body is complete if more is received; a status has 2 KB."""
+"""The application is started before a webhook's body is complete if it has more; a status has below 2 KB."""
 
 _METHOD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,40}) ")
 _KNOWN_METHODS = frozenset({b"GET", b"POST", b"PUT", b"PATCH", b"DELETE", b"HEAD", b"OPTIONS"})

@@ -37,7 +37,7 @@ class SettledRequests:
 
     def __init__(self) -> None:
         """Start with none."""
-        self._known = OrderedDict[bytes, Histogram]()  # the first key of a dict takes longer
+        self._known = OrderedDict[bytes, Histogram]()  # a dict searches for its first key
 
     def seconds(self, request: bytes) -> Histogram | None:
         """The metric of a request that was handled and has no effect any more; None: it is unknown."""

@@ -33,7 +33,7 @@ class StatusWriter:
     def __init__(self, database: Executor, background: BackgroundTasks) -> None:
         """Store in ``database``, in a task of ``background`` that runs while there is something to store."""
         self._database = database
-        self._known = OrderedDict[_Key, CarrierStatus]()  # the first key of a dict takes longer
+        self._known = OrderedDict[_Key, CarrierStatus]()  # a dict searches for its first key
         self._reports = Batches(
             partial(carrier_calls.carrier_statuses, database),
             background,
