@@ -316,24 +316,22 @@ async def test_a_backup_takes_over_although_the_failed_service_is_prepared_again
 
 
 class Refused(Vendor):
-    """Cannot be connected, and takes its time to be released."""
+    """Is released when a test lets it."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
-        self.is_released = asyncio.Event()
         self.may_end = asyncio.Event()
         self.releases: list[str] = []
 
     async def cleanup(self) -> None:
         self.releases.append("begun")
-        self.is_released.set()
         await self.may_end.wait()
         await super().cleanup()  # type: ignore[no-untyped-call]
         self.releases.append("ended")
 
 
-async def test_whoever_waits_for_a_service_that_is_prepared_again_hears_that_it_failed() -> None:
-    """Two agents share a service that refuses: neither of them waits for ever, and it is released once."""
+async def test_a_vendor_that_takes_long_to_close_a_socket_does_not_delay_the_next_attempt() -> None:
+    """A service that refuses fails at once, can be prepared again, and is released once, to the end."""
     first, refused = Vendor("first"), Refused("shared")
 
     async def connected() -> None:
@@ -341,13 +339,62 @@ async def test_whoever_waits_for_a_service_that_is_prepared_again_hears_that_it_
 
     switch = ServiceSwitch(spec(first), on_error=no_error, name="stt")
     async with running(switch):
-        one = asyncio.create_task(switch.prepare(replace(spec(refused), connected=connected)))
-        await refused.is_released.wait()
+        with pytest.raises(ServiceFailed, match="refused"):
+            await switch.prepare(replace(spec(refused), connected=connected))
         await switch.prepare(spec(Vendor("shared")))
+        assert switch.is_ready("shared")
+        assert refused.releases == ["begun"]
         refused.may_end.set()
-        with pytest.raises(ServiceFailed):
-            await one
     assert refused.releases == ["begun", "ended"]
+
+
+async def test_whoever_waits_for_a_service_that_is_prepared_again_hears_that_it_failed() -> None:
+    """Two agents share a service that fails while it connects: neither of them waits for ever."""
+    first, failing = Vendor("first"), Vendor("shared", connects=False)
+    switch = ServiceSwitch(spec(first), on_error=no_error, name="stt")
+    async with running(switch):
+        one = asyncio.create_task(switch.prepare(spec(failing)))
+        await asyncio.sleep(0)
+        switch.give_up("shared")
+        await switch.prepare(spec(Vendor("shared")))
+        with pytest.raises(ServiceFailed, match="was prepared again"):
+            await one
+
+
+class CompletedMeanwhile(asyncio.CancelledError):
+    """What ``asyncio.wait_for`` of pipecat and Python 3.11 raises for a result and a cancellation at once."""
+
+
+async def test_a_service_that_connects_just_when_its_time_is_over_is_released() -> None:
+    """The attempt counts as one that took too long, and its sockets do not outlive it."""
+    first, late = Vendor("first"), Refused("late")
+    late.may_end.set()
+
+    async def connected() -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError as error:
+            raise CompletedMeanwhile from error
+
+    switch = ServiceSwitch(spec(first), on_error=no_error, name="tts")
+    async with running(switch):
+        with pytest.raises(ServiceFailed, match="did not connect"):
+            await switch.prepare(replace(spec(late), connected=connected), timeout_s=0.01)
+        await switch.prepare(spec(Vendor("late")))
+    assert late.releases == ["begun", "ended"]
+
+
+async def test_nothing_is_connected_after_the_call() -> None:
+    """Somebody who tries again while the call ends does not open sockets that nobody would close."""
+    first, slow, again = Vendor("first"), Vendor("slow", connects=False), Vendor("slow")
+    switch = ServiceSwitch(spec(first), on_error=no_error, name="tts")
+    async with running(switch):
+        preparing = asyncio.create_task(switch.prepare(spec(slow)))
+        await asyncio.sleep(0)
+    with pytest.raises(ServiceFailed):
+        await preparing
+    with pytest.raises(ServiceFailed, match="the call has ended"):
+        await switch.prepare(spec(again))
 
 
 async def test_without_another_one_any_ready_service_takes_over() -> None:

@@ -43,13 +43,17 @@ def speech(text: str, voice_id: str) -> Samples:
 
 async def hear_out(peer: Peer, quiet_ticks: int = 15) -> None:
     """Wait until the caller has spoken from now on and has then been quiet for 300 ms."""
-    begin = len(peer.heard)
+    judged, has_spoken, quiet = len(peer.heard), False, 0
 
     def finished() -> bool:
-        loud = [index for index, frame in enumerate(peer.heard[begin:]) if loudness(frame)[0] >= LOUD]
-        return bool(loud) and len(peer.heard) - begin - loud[-1] > quiet_ticks
+        nonlocal judged, has_spoken, quiet
+        for frame in peer.heard[judged:]:
+            is_loud = loudness(frame)[0] >= LOUD
+            has_spoken, quiet = has_spoken or is_loud, 0 if is_loud else quiet + 1
+        judged = len(peer.heard)
+        return has_spoken and quiet >= quiet_ticks
 
-    await peer.until(finished, 10)
+    await peer.until(finished)
 
 
 async def call_with(

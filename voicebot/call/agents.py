@@ -161,7 +161,8 @@ class AgentPool:
         """Wait until every target is settled, for ``timeout_s`` seconds at most."""
         if not self.is_settled:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._all_settled.wait(), timeout_s)
+                async with asyncio.timeout(timeout_s):
+                    await self._all_settled.wait()
 
     def note_settled(self) -> None:
         """Count a target that became ready or unusable."""

@@ -84,7 +84,8 @@ class Journal:
                 self._raise_alarm(str(error))
             # Events do not shorten this pause: each attempt opens a connection.
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), LOCK_POLL_S)
+                async with asyncio.timeout(LOCK_POLL_S):
+                    await self._stopping.wait()
             if self._stopping.is_set():
                 return
 

@@ -113,7 +113,8 @@ class Connection:
         if outcome is None or not (self._reports_connected or outcome.done()):
             return
         try:
-            await asyncio.wait_for(asyncio.shield(outcome), CONNECTED_TIMEOUT_S)
+            async with asyncio.timeout(CONNECTED_TIMEOUT_S):
+                await asyncio.shield(outcome)
         except TimeoutError as error:
             raise ServiceFailed(self._key, "the vendor did not answer", error) from error
 

@@ -84,6 +84,7 @@ class ServiceSwitch(FrameProcessor):
         self._start: asyncio.Future[StartFrame] = asyncio.get_running_loop().create_future()
         self._active = self._add(initial)
         self._background = BackgroundTasks(f"{name} switch")
+        self._is_closed = False
         self.on_worked: Callable[[str], None] = _ignore
         """Called with the provider of a service that has produced speech or words."""
 
@@ -111,15 +112,18 @@ class ServiceSwitch(FrameProcessor):
         """Connect and start a service; services with equal keys are prepared once and shared.
 
         Raises:
-            ServiceFailed: it did not connect within ``timeout_s`` seconds, or the vendor refused.
+            ServiceFailed: it did not connect within ``timeout_s`` seconds, or the vendor refused, or the call
+                has ended.
         """
+        if self._is_closed:
+            raise ServiceFailed(spec.key, "the call has ended")
         branch = self._branches.get(spec.key)
         if branch is None or branch.failed:
             branch = self._replace(branch, self._add(spec))
         if branch.ready:
             return
         task = branch.preparing
-        if task is None or task.done():
+        if task is None:
             # Shared by all waiting callers. Not a pipecat task, because those swallow exceptions.
             task = asyncio.create_task(self._prepare(branch, timeout_s), name=f"prepare {self.name}")
             task.add_done_callback(_retrieve)
@@ -206,6 +210,7 @@ class ServiceSwitch(FrameProcessor):
 
     async def cleanup(self) -> None:
         """Release every service, connected or not."""
+        self._is_closed = True
         await super().cleanup()  # type: ignore[no-untyped-call]
         releases = (self._release(branch) for branch in self._branches.values())
         await asyncio.gather(*releases, return_exceptions=True)
@@ -251,20 +256,21 @@ class ServiceSwitch(FrameProcessor):
         return branch
 
     async def _prepare(self, branch: Branch, timeout_s: float) -> None:
-        key = branch.spec.key
+        timeout = asyncio.timeout(timeout_s)
         try:
-            async with asyncio.timeout(timeout_s):
+            async with timeout:
                 pipeline = self._join(branch, await branch.spec.make())
                 await pipeline.setup(self.processor_setup)
                 await branch.spec.connected()
                 start = await asyncio.shield(self._start)
                 await pipeline.queue_frame(copy(start))
                 await branch.started.wait()
-        except TimeoutError as error:
-            await self._drop(branch)
-            raise ServiceFailed(key, f"did not connect within {timeout_s:g} s") from error
-        except ServiceFailed:
-            await self._drop(branch)
+        except BaseException as error:
+            branch.failed = True  # it can be prepared again with new processors
+            self._clean_up(branch)
+            # With Python 3.11, asyncio.timeout does not replace a subclass of CancelledError by TimeoutError.
+            if isinstance(error, TimeoutError) or timeout.expired():
+                raise ServiceFailed(branch.spec.key, f"did not connect within {timeout_s:g} s") from error
             raise
         while branch.backlog:
             frame, direction = branch.backlog.popleft()
@@ -273,28 +279,21 @@ class ServiceSwitch(FrameProcessor):
         if branch is self._active:
             self.became_active(branch)
 
-    async def _drop(self, branch: Branch) -> None:
-        """Release a service that failed; it can be prepared again with new processors."""
-        branch.failed = True
-        await self._clean_up(branch)
-
     async def _release(self, branch: Branch) -> None:
         preparing = branch.preparing
         if preparing is not None and preparing is not asyncio.current_task():
             # Its processors would outlive the call if it went on connecting.
             preparing.cancel()
             await asyncio.gather(preparing, return_exceptions=True)
-        await self._clean_up(branch)
-
-    async def _clean_up(self, branch: Branch) -> None:
-        """Close the sockets of a branch: once, and to the end although a task that waits is cancelled.
-
-        A service that is dropped after a timeout may be prepared again meanwhile, which cancels the drop.
-        """
-        if branch.pipeline is not None and branch.cleaning is None:
-            branch.cleaning = asyncio.create_task(_cleaned_up(branch.pipeline, branch.spec.key))
+        self._clean_up(branch)
         if branch.cleaning is not None:
             await asyncio.shield(branch.cleaning)
+
+    def _clean_up(self, branch: Branch) -> None:
+        """Close the sockets of a branch, once, in the background: a vendor may take long to close one."""
+        if branch.pipeline is not None and branch.cleaning is None:
+            work = _cleaned_up(branch.pipeline, branch.spec.key)
+            branch.cleaning = self._background.start(work, name="releasing a service")
 
     async def _keep(self, frame: Frame, direction: FrameDirection) -> None:
         branch = self._active

@@ -145,7 +145,8 @@ def _entry(agent: Agent, visited: Sequence[str]) -> NodeConfig:
 
 async def _in_time(summary: asyncio.Task[str | None]) -> str | None:
     try:
-        return await asyncio.wait_for(summary, modes.SUMMARY_TIMEOUT_S)
+        async with asyncio.timeout(modes.SUMMARY_TIMEOUT_S):
+            return await summary
     except Exception as error:  # noqa: BLE001 - a model that fails or hangs must not delay the route
         logger.info("no summary in time: {}", type(error).__name__)
         return None

@@ -62,7 +62,8 @@ class CallWriter:
     async def flushed(self, timeout_s: float) -> bool:
         """Wait until everything is written; False if that took longer than ``timeout_s`` seconds."""
         try:
-            await asyncio.wait_for(self._entries.join(), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await self._entries.join()
         except TimeoutError:
             return False
         return True
