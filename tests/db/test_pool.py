@@ -1,7 +1,10 @@
 import asyncio
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
+import asyncpg
 import pytest
 
 from db import accounts
@@ -191,6 +194,35 @@ async def test_a_closed_pool_is_unavailable(dsn: str) -> None:
 
     with pytest.raises(DatabaseUnavailable):
         await database.ping()
+
+
+async def test_what_an_array_consists_of_is_asked_once(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second connection of a process uses arrays of built-in types without asking; of others, it asks."""
+    # Nothing else tells what was asked.
+    asked, ask = list[int](), asyncpg.Connection._introspect_types  # type: ignore[attr-defined] # noqa: SLF001
+
+    async def noted(connection: Any, oids: Iterable[int], timeout_s: float | None) -> Any:
+        asked.extend(oids)
+        return await ask(connection, oids, timeout_s)
+
+    monkeypatch.setattr(asyncpg.Connection, "_introspect_types", noted)
+    key, questions = uuid4(), list[int]()
+    for _ in range(2):
+        database = await Database.connect(dsn, max_size=1)
+        await database.execute(
+            "DO $$ BEGIN CREATE TYPE mood AS ENUM ('calm'); EXCEPTION WHEN OTHERS THEN END $$"
+        )
+        asked.clear()
+        row = await database.fetchrow("SELECT $1::uuid[] AS keys, $2::interval[] AS times", [key], [])
+        assert row is not None
+        assert dict(row) == {"keys": [key], "times": []}
+        questions.append(len(asked))
+        row = await database.fetchrow("SELECT ARRAY['calm']::mood[] AS moods")
+        assert row is not None
+        assert row["moods"] == ["calm"]
+        await database.close()
+    assert questions[1] == 0
+    assert len(asked) == 1, "a type of this database has another meaning in the next one"
 
 
 async def test_execute_returns_the_number_of_rows(database: Database) -> None:
