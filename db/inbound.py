@@ -241,6 +241,22 @@ async def taken_calls(
     return 0 if row is None else int(row["calls"])
 
 
+async def forwarded_calls(db: Executor, number_id: UUID, caller: str, since: datetime) -> int:
+    """How many calls of a caller to a number were refused and connected with another one since a moment."""
+    row = await db.fetchrow(
+        """
+        SELECT count(*) AS calls FROM calls
+        WHERE number_id = $1 AND from_number = $2 AND direction = 'inbound' AND started_at > $3
+            AND end_reason = $4 AND connect_to IS NOT NULL
+        """,
+        number_id,
+        caller,
+        since,
+        REFUSED,
+    )
+    return 0 if row is None else int(row["calls"])
+
+
 async def begin_with(
     db: Transaction, inbound: InboundCall, number: CalledNumber, template: AnsweringTemplate
 ) -> StartedCall:

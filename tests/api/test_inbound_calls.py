@@ -76,6 +76,24 @@ async def test_a_call_outside_the_hours_is_refused(
     ]
 
 
+async def test_numbers_that_forward_to_each_other_end_a_call(server: RunningServer, tenant: Tenant) -> None:
+    """Both are closed: a call that comes back again and again is rejected, another caller's is not."""
+    closed = {"accepting": False, "refusal": {"action": "forward", "number": "+14155550111"}}
+    to = await with_policy(tenant, closed)
+    first, other = Twilio(server, to), Twilio(server, to)
+    for hop in range(5):
+        call = Twilio(server, to)
+        call.form["From"] = first.form["From"]
+        for _ in range(2):  # a copy of the webhook gets the same answer
+            answer = (await call.post("voice")).response.text
+            assert ("<Number>" in answer, "<Reject />" in answer) == (hop < 3, hop >= 3)
+    assert "<Number>" in (await other.post("voice")).response.text
+    refused = [data for call in await records(tenant) for type_, data in told(call) if "refused" in type_]
+    forward = {"reason": "not_accepting", "action": "forward"}
+    reject = {"reason": "not_accepting", "action": "reject", "instead_of": "forward"}
+    assert sorted(refused, key=str) == [forward] * 4 + [reject] * 2
+
+
 async def test_a_call_back_is_offered(server: RunningServer, tenant: Tenant) -> None:
     """A lead for the number's agent is made, and named by the event; a second call makes no second one."""
     to = await with_policy(tenant, {"accepting": False, "refusal": {"action": "callback"}})

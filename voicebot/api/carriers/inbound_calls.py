@@ -9,7 +9,7 @@ of a menu, and ``inbound.chosen`` after it. A call that hears a menu is recorded
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -39,8 +39,20 @@ TEMPLATE = "template_id"
 LEAD = "lead_id"
 """The member of ``inbound.refused`` that names the lead of a call-back."""
 
+INSTEAD_OF = "instead_of"
+"""The member of ``inbound.refused`` that names the action that was not possible."""
+
 ATTEMPTS = 3
 KEY_TIMEOUT_S = 5
+
+FORWARDS = 3
+"""How many calls of a caller a number forwards within ``FORWARDS_FOR``.
+
+More are most likely one call that another number forwards back to this one, without end.
+"""
+FORWARDS_FOR = timedelta(minutes=1)
+
+_REJECT = Refusal(action="reject")
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,12 +234,16 @@ async def _refuse(
 ) -> Decision:
     """End a refused call, and create the lead of a call-back."""
     refusal, at = refused.refusal, call_in.started_at
+    caller = inbound.caller_of(call_in)
+    told: dict[str, str] = {}
+    if refusal.action == "forward" and await _goes_round(transaction, number, caller, at):
+        logger.warning("number {} rejects a call that it has forwarded {} times", number.id, FORWARDS)
+        refusal, told[INSTEAD_OF] = _REJECT, "forward"
     end = CallEnd(ended_by="system", end_reason=REFUSED, outcome=None, ended_at=at)
     await calls.finish(transaction, call.account_id, call.id, end)
-    told: dict[str, str] = {"reason": refused.reason, "action": refusal.action}
+    told |= {"reason": refused.reason, "action": refusal.action}
     if refused.template is not None:
         told[TEMPLATE] = str(refused.template.id)
-    caller = inbound.caller_of(call_in)
     if refusal.action == "callback" and caller is not None:
         lead_id = await inbound.call_back(transaction, call, template.id, caller)
         if lead_id is not None:
@@ -240,6 +256,15 @@ async def _refuse(
     return _refused(refusal, number, template, is_called_back=LEAD in told)
 
 
+async def _goes_round(
+    transaction: Transaction, number: CalledNumber, caller: str | None, at: datetime
+) -> bool:
+    """Whether the number has forwarded this caller so often that the call is most likely led back to it."""
+    if caller is None:  # calls of others would count
+        return False
+    return await inbound.forwarded_calls(transaction, number.id, caller, at - FORWARDS_FOR) >= FORWARDS
+
+
 async def _refused_before(
     transaction: Transaction, call: CallRecord, number: CalledNumber, first: AnsweringTemplate
 ) -> Decision:
@@ -249,6 +274,8 @@ async def _refused_before(
     template = next((each for each in number.templates if each.id == call.initial_template_id), first)
     written = template.inbound if TEMPLATE in told else number.inbound
     refusal = InboundPolicy.model_validate(written or {}).refusal_for(told.get("reason", "not_accepting"))
+    if INSTEAD_OF in told:
+        refusal = _REJECT
     return _refused(refusal, number, template, is_called_back=LEAD in told)
 
 
