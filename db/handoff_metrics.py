@@ -65,11 +65,21 @@ class Totals:
 
     open: Mapping[str, int]
     """Number of open handoffs by state."""
-    ended: Mapping[str, int]
     oldest_open_at: datetime | None
-    notices: Mapping[str, int]
+    waiting_notices: Mapping[str, int]
+    """Number of notices that are not sent yet, by state."""
     unjournaled: int
     oldest_unjournaled_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """Totals of what is over, over all accounts."""
+
+    handoffs: Mapping[str, int]
+    """Number of ended handoffs by state."""
+    notices: Mapping[str, int]
+    """Number of notices that will not be sent any more, by state."""
 
 
 _MS = "round(extract(epoch FROM ({})) * 1000)::bigint"
@@ -165,7 +175,7 @@ async def of_account(
 
 
 async def totals(db: Executor) -> Totals:
-    """Count the handoffs, notices and unwritten journal events of all accounts."""
+    """Count the open handoffs, unsent notices and unwritten journal events of all accounts, by indexes."""
     row = await db.fetchrow(
         f"""
         WITH unjournaled AS (
@@ -175,8 +185,7 @@ async def totals(db: Executor) -> Totals:
             WHERE line > (SELECT coalesce(max(last_line), 0) FROM journal_parts)
         )
         SELECT {_BY_STATE.format("handoffs WHERE ended_at IS NULL")} AS open,
-            {_BY_STATE.format("handoffs WHERE ended_at IS NOT NULL")} AS ended,
-            {_BY_STATE.format("outbox")} AS notices,
+            {_BY_STATE.format("outbox WHERE state = 'waiting' OR state = 'sending'")} AS waiting_notices,
             (SELECT min(created_at) FROM handoffs WHERE ended_at IS NULL) AS oldest_open_at,
             (SELECT count(*) FROM unjournaled) AS unjournaled,
             (SELECT min(at) FROM unjournaled) AS oldest_unjournaled_at
@@ -184,6 +193,18 @@ async def totals(db: Executor) -> Totals:
     )
     assert row is not None  # noqa: S101 - without FROM there is one row
     return read(Totals, row)
+
+
+async def history(db: Executor) -> History:
+    """Count the ended handoffs and notices of all accounts, which reads all of them."""
+    row = await db.fetchrow(
+        f"""
+        SELECT {_BY_STATE.format("handoffs WHERE ended_at IS NOT NULL")} AS handoffs,
+            {_BY_STATE.format("outbox WHERE state <> 'waiting' AND state <> 'sending'")} AS notices
+        """
+    )
+    assert row is not None  # noqa: S101 - without FROM there is one row
+    return read(History, row)
 
 
 async def _count_by(

@@ -99,6 +99,10 @@ async def test_figures_equal_a_brute_force_recomputation(database: Database, see
         min(row["created_at"] for row in still_open),
     )
     assert found.abandoned == sum(row["state"] == "abandoned" for row in rows)
+    totals, history = await handoff_metrics.totals(database), await handoff_metrics.history(database)
+    assert totals.open == Counter(row["state"] for row in still_open)
+    assert history.handoffs == Counter(row["state"] for row in rows if row["ended_at"] is not None)
+    assert (totals.waiting_notices, history.notices) == ({}, {})
 
 
 async def test_metrics_without_handoffs(database: Database, seeded: SeededAccount) -> None:

@@ -292,6 +292,7 @@ NO_OTHER_ACCOUNT_TO_REACH = {
     handoff_metrics.of_account: "metrics of the account it is asked for; test_handoff_metrics",
     handoff_metrics.usual_wait_ms: "the median of the account it is asked for; test_call_watch",
     handoff_metrics.totals: "totals of all accounts, for the operator of the server",
+    handoff_metrics.history: "totals of all accounts, for the operator of the server",
     handoff_events.bounds: "sequence numbers of the account it is asked for; test_stream",
     handoff_events.delete_old: "old events of all accounts",
     handoff_transitions.apply: "the record names the account",
@@ -379,6 +380,7 @@ NO_OTHER_ACCOUNT_TO_REACH = {
     inbound.begin: "the dialled number names the account; test_inbound",
     inbound.live_calls: "the record of the number names it",
     inbound.taken_calls: "the record of the number names it",
+    inbound.forwarded_calls: "the record of the number names it",
 }
 
 

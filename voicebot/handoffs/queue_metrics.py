@@ -12,12 +12,15 @@ from prometheus_client import CollectorRegistry, Gauge, Histogram
 
 from db import handoff_metrics
 from db.errors import DatabaseError
+from db.handoff_metrics import History
 from db.handoffs import State
 from db.outbox import NoticeState
 from db.pool import Database
 from voicebot.clock import Clock
 
 INTERVAL_S = 5.0
+HISTORY_S = 60.0
+"""How often ended handoffs and notices are counted: each time all of them are read."""
 _LAG_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 15.0)
 
 
@@ -28,6 +31,7 @@ class QueueMetrics:
         """Register the metrics in ``registry``."""
         self._db = database
         self._clock = clock
+        self._history = History(handoffs={}, notices={})
         self._handoffs = Gauge(
             "voicebot_handoffs", "Handoffs by state, ended ones included.", ["state"], registry=registry
         )
@@ -53,23 +57,32 @@ class QueueMetrics:
 
     async def run(self) -> None:
         """Update every few seconds, until cancelled."""
+        loop, next_history_at = asyncio.get_running_loop(), 0.0
         while True:
             try:
+                if loop.time() >= next_history_at:
+                    await self.update_history()
+                    next_history_at = loop.time() + HISTORY_S
                 await self.update()
             except DatabaseError as error:
                 logger.warning("the handoff metrics could not be read: {}", type(error).__name__)
             await asyncio.sleep(INTERVAL_S)
 
     async def update(self) -> None:
-        """Update once."""
+        """Update what is said of the present moment."""
         totals = await handoff_metrics.totals(self._db)
         now = self._clock.now()
-        _set_labels(self._handoffs, get_args(State), {**totals.open, **totals.ended})
-        _set_labels(self._notices, get_args(NoticeState), totals.notices)
+        over = self._history
+        _set_labels(self._handoffs, get_args(State), {**totals.open, **over.handoffs})
+        _set_labels(self._notices, get_args(NoticeState), {**totals.waiting_notices, **over.notices})
         self._open.set(sum(totals.open.values()))
         self._oldest.set(_age_s(totals.oldest_open_at, now))
         self._waiting.set(totals.unjournaled)
         self._lag.set(_age_s(totals.oldest_unjournaled_at, now))
+
+    async def update_history(self) -> None:
+        """Count ended handoffs and notices; ``update`` tells them."""
+        self._history = await handoff_metrics.history(self._db)
 
 
 def _set_labels(gauge: Gauge, names: tuple[str, ...], counts: Mapping[str, int]) -> None:
