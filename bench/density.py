@@ -65,13 +65,18 @@ class Subject:
     carrier: Carrier
 
     def cpu_s(self) -> float:
-        """CPU time of the server's process, all threads, in seconds."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _TICKS
+        """CPU time of the server's process and of its workers, all threads, in seconds."""
+        workers = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        return sum(_cpu_s(pid) for pid in (str(self.pid), *workers))
 
     def memory_mb(self) -> float:
         """Resident set of the server's process."""
         return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * _PAGE_MB
+
+
+def _cpu_s(pid: str) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
 async def measure(subjects: Sequence[str], levels: Sequence[int], window_s: float, profile: bool) -> Any:

@@ -51,7 +51,9 @@ _SETUP_RATE = 100.0
 _FIRST_CALLER = 14155560000
 
 
-async def measure(calls: int, rate: float, seconds: float, *, statuses: bool) -> Mapping[str, Any]:
+async def measure(
+    calls: int, rate: float, seconds: float, *, statuses: bool, workers: int = 1
+) -> Mapping[str, Any]:
     """Send ``rate`` webhooks a second for ``seconds``, first alone, then beside ``calls`` calls.
 
     Raises:
@@ -64,7 +66,10 @@ async def measure(calls: int, rate: float, seconds: float, *, statuses: bool) ->
         )
         directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="voicebot-webhooks-"))
         # The machine's other load must not decide how many calls are admitted.
-        variables = vendor_variables(vendors[0]["url"]) | {"VOICEBOT_MAX_LAG_MS": "0"}
+        variables = vendor_variables(vendors[0]["url"]) | {
+            "VOICEBOT_MAX_LAG_MS": "0",
+            "VOICEBOT_WORKERS": str(workers),
+        }
         server = await stack.enter_async_context(voicebot_server(variables, directory))
         await _create_template(server)
         settings = CarrierSettings(
@@ -87,6 +92,7 @@ async def measure(calls: int, rate: float, seconds: float, *, statuses: bool) ->
             await _check_ends(server)
     return {
         "machine": f"{os.cpu_count()} cores, Python {platform.python_version()}",
+        "workers": workers,
         "calls": calls,
         "rate": rate,
         "alone_ms": alone["webhook_ms"],
@@ -242,8 +248,11 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=100.0, help="webhooks a second")
     parser.add_argument("--seconds", type=float, default=20.0, help="how long they are sent, twice")
     parser.add_argument("--status", action="store_true", help="send status callbacks instead")
+    parser.add_argument("--workers", type=int, default=1, help="worker processes of the server")
     options = parser.parse_args()
-    figures = measure(options.calls, options.rate, options.seconds, statuses=options.status)
+    figures = measure(
+        options.calls, options.rate, options.seconds, statuses=options.status, workers=options.workers
+    )
     print(json.dumps(uvloop.run(figures)))
 
 
