@@ -10,8 +10,9 @@ unexport PYTHONDONTWRITEBYTECODE
 # tests/conftest.py knows the expression of markers of `make test-long`.
 # A call, its caller and its vendors keep real time: what computes gets the processor only when they wait.
 LONG = $(BIN)/pytest -m "$(MARKERS)" --hypothesis-profile long --loop-watchdog
-COMPUTING := $(addprefix tests/,architecture call db dispatch handlers providers simulate sync templates) \
+COMPUTING := $(addprefix tests/,architecture call db dispatch handlers providers sync templates) \
 	$(addprefix tests/sandbox/test_,audio.py model.py model_instructions.py model_results.py speech.py) \
+	$(addprefix tests/simulate/test_,commands.py examples.py scripts.py) \
 	$(addprefix tests/api/test_,clients.py limits_of_routes.py openapi.py race.py) \
 	$(addprefix tests/handoffs/test_,bridge_interleavings.py handoff_machine.py interleavings.py)
 
