@@ -65,9 +65,9 @@ class Subject:
     carrier: Carrier
 
     def cpu_s(self) -> float:
-        """CPU time of the server's process and of its workers, all threads, in seconds."""
-        workers = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
-        return sum(_cpu_s(pid) for pid in (str(self.pid), *workers))
+        """CPU time of the server's process and of its child processes, all threads, in seconds."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        return sum(_cpu_s(pid) for pid in (str(self.pid), *children))
 
     def memory_mb(self) -> float:
         """Resident set of the server's process."""

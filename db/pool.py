@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from types import SimpleNamespace
 from typing import Any, Protocol, cast
 
 import asyncpg
 
+from db.codecs import Connection, set_codecs
 from db.errors import (
     ConstraintViolated,
     DatabaseBusy,
@@ -43,20 +42,6 @@ _SERVER_SETTINGS = {
     # each row. All that is asked often has an index (tests/db/test_plans.py).
     "enable_seqscan": "off",
 }
-_JSONB_VERSION = b"\x01"
-"""What precedes the text of a value in PostgreSQL's binary format of jsonb."""
-
-_UNSTORABLE = dict.fromkeys([0, *range(0xD800, 0xE000)], "\ufffd")
-
-
-_FIRST_OTHER_OID = 10_000
-"""Below it, an OID means the same type in every server (``FirstGenbkiObjectId`` in PostgreSQL's source)."""
-
-_built_in_types: dict[int, asyncpg.Record] = {}
-"""What asyncpg was told about types below it."""
-
-_NOT_ASKED = SimpleNamespace(name="not asked")
-"""In place of the statement that asks: asyncpg reads from its name that it has not replaced another one."""
 
 
 class Executor(Protocol):
@@ -124,25 +109,6 @@ class Transaction:
             return True
 
 
-class _Connection(asyncpg.Connection):
-    """A connection that takes what an array consists of from an earlier one.
-
-    asyncpg asks the server for the element type of each array type that a statement uses, on each connection:
-    10 ms of CPU time of the server. The overridden method is private; there is no public way.
-    """
-
-    async def _introspect_types(  # what it overrides is not in asyncpg's stubs
-        self,
-        typeoids: Collection[int],
-        timeout: float | None,  # noqa: ASYNC109
-    ) -> tuple[Any, Any]:
-        if all(oid in _built_in_types for oid in typeoids):
-            return [_built_in_types[oid] for oid in typeoids], _NOT_ASKED
-        types, statement = await super()._introspect_types(typeoids, timeout)  # type: ignore[misc]
-        _built_in_types.update((row["oid"], row) for row in types if row["oid"] < _FIRST_OTHER_OID)
-        return types, statement
-
-
 class Database:
     """A pool of connections to one PostgreSQL database."""
 
@@ -172,9 +138,9 @@ class Database:
                 timeout=_CONNECT_SECONDS,
                 command_timeout=_COMMAND_SECONDS,
                 server_settings=_SERVER_SETTINGS,
-                init=_set_codecs,
+                init=set_codecs,
                 reset=_no_reset,
-                connection_class=_Connection,
+                connection_class=Connection,
             )
         database = cls(pool, dsn)
         try:
@@ -249,52 +215,11 @@ class Database:
             raise DatabaseError(f"PostgreSQL {OLDEST_SERVER} or newer is required.")
 
 
-async def _set_codecs(connection: asyncpg.Connection[asyncpg.Record]) -> None:
-    await connection.set_type_codec("json", schema="pg_catalog", encoder=_to_json, decoder=json.loads)
-    # In the binary format, because the values of a row within a row come in it whatever the codec wants.
-    await connection.set_type_codec(
-        "jsonb", schema="pg_catalog", encoder=_to_jsonb, decoder=_from_jsonb, format="binary"
-    )
-    await connection.set_type_codec("text", schema="pg_catalog", encoder=_storable, decoder=str)
-
-
 async def _no_reset(_: object) -> None:
     """Do not reset connections, which would cost a round trip: no statement changes session state.
 
     asyncpg rolls back open transactions in any case.
     """
-
-
-def _storable(value: object) -> str:
-    """Replace NUL and lone surrogates, which PostgreSQL cannot store, by U+FFFD."""
-    if not isinstance(value, str):
-        raise TypeError(f"expected str, not {type(value).__name__}")
-    return value if value.isascii() and "\0" not in value else value.translate(_UNSTORABLE)
-
-
-def _to_json(value: object) -> str:
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
-    if "\\u0000" in text:
-        text = json.dumps(_storable_json(value), ensure_ascii=False, allow_nan=False)
-    return _storable(text)
-
-
-def _to_jsonb(value: object) -> bytes:
-    return _JSONB_VERSION + _to_json(value).encode()
-
-
-def _from_jsonb(data: bytes) -> object:
-    return json.loads(data.removeprefix(_JSONB_VERSION))
-
-
-def _storable_json(value: object) -> object:
-    if isinstance(value, str):
-        return _storable(value)
-    if isinstance(value, Mapping):
-        return {_storable(str(key)): _storable_json(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_storable_json(item) for item in value]
-    return value
 
 
 def _affected_rows(status: str) -> int:

@@ -61,9 +61,11 @@ async def test_the_airline_is_heard(tmp_path: Path) -> None:
     result = json.loads(ran.out)
     routes = [(route["name"], route["status"]) for route in result["routes"]]
     assert routes == [("baggage", "done"), ("complaints", "done")]
-    # On a busy machine the agent asks for a moment before the answer.
-    heard = " ".join(each["text"] for each in result["transcript"] if each["speaker"] == "agent")
-    assert 0 < heard.find("Could you tell me the bag tag, please?") < heard.find("This is Paul.")
+    words = [each["text"] for each in result["transcript"] if each["speaker"] == "agent"]
+    # An answer that takes long on a busy machine is preceded by this.
+    words = [text for text in words if text != "One moment, please."]
+    assert words[1] == "Could you tell me the bag tag, please?"
+    assert "This is Paul." in words[3]
     recording = analyse(wav.read(Path(result["recording"])))
     assert len(recording.voices) > 1
     assert recording.overlaps == ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import get_args
 
 from loguru import logger
@@ -19,7 +19,7 @@ from db.pool import Database
 from voicebot.clock import Clock
 
 INTERVAL_S = 5.0
-HISTORY_S = 60.0
+HISTORY = timedelta(minutes=1)
 """How often ended handoffs and notices are counted: each time all of them are read."""
 _LAG_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 15.0)
 
@@ -32,8 +32,12 @@ class QueueMetrics:
         self._db = database
         self._clock = clock
         self._history = History(handoffs={}, notices={})
+        self._next_history_at: datetime | None = None
         self._handoffs = Gauge(
-            "voicebot_handoffs", "Handoffs by state, ended ones included.", ["state"], registry=registry
+            "voicebot_handoffs",
+            "Handoffs by state; ended ones are counted each minute.",
+            ["state"],
+            registry=registry,
         )
         self._open = Gauge("voicebot_handoffs_open", "Handoffs that have not ended.", registry=registry)
         self._oldest = Gauge(
@@ -57,32 +61,26 @@ class QueueMetrics:
 
     async def run(self) -> None:
         """Update every few seconds, until cancelled."""
-        loop, next_history_at = asyncio.get_running_loop(), 0.0
         while True:
             try:
-                if loop.time() >= next_history_at:
-                    await self.update_history()
-                    next_history_at = loop.time() + HISTORY_S
                 await self.update()
             except DatabaseError as error:
                 logger.warning("the handoff metrics could not be read: {}", type(error).__name__)
             await asyncio.sleep(INTERVAL_S)
 
     async def update(self) -> None:
-        """Update what is said of the present moment."""
-        totals = await handoff_metrics.totals(self._db)
+        """Update once; what is over is counted again after ``HISTORY`` only."""
         now = self._clock.now()
-        over = self._history
+        if self._next_history_at is None or now >= self._next_history_at:
+            self._history = await handoff_metrics.history(self._db)
+            self._next_history_at = now + HISTORY
+        totals, over = await handoff_metrics.totals(self._db), self._history
         _set_labels(self._handoffs, get_args(State), {**totals.open, **over.handoffs})
         _set_labels(self._notices, get_args(NoticeState), {**totals.waiting_notices, **over.notices})
         self._open.set(sum(totals.open.values()))
         self._oldest.set(_age_s(totals.oldest_open_at, now))
         self._waiting.set(totals.unjournaled)
         self._lag.set(_age_s(totals.oldest_unjournaled_at, now))
-
-    async def update_history(self) -> None:
-        """Count ended handoffs and notices; ``update`` tells them."""
-        self._history = await handoff_metrics.history(self._db)
 
 
 def _set_labels(gauge: Gauge, names: tuple[str, ...], counts: Mapping[str, int]) -> None:

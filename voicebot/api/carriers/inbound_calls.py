@@ -235,13 +235,13 @@ async def _refuse(
     """End a refused call, and create the lead of a call-back."""
     refusal, at = refused.refusal, call_in.started_at
     caller = inbound.caller_of(call_in)
-    told: dict[str, str] = {}
+    told: dict[str, str] = {"reason": refused.reason, "action": refusal.action}
     if refusal.action == "forward" and await _goes_round(transaction, number, caller, at):
         logger.warning("number {} rejects a call that it has forwarded {} times", number.id, FORWARDS)
-        refusal, told[INSTEAD_OF] = _REJECT, "forward"
+        refusal = _REJECT
+        told |= {"action": refusal.action, INSTEAD_OF: "forward"}
     end = CallEnd(ended_by="system", end_reason=REFUSED, outcome=None, ended_at=at)
     await calls.finish(transaction, call.account_id, call.id, end)
-    told |= {"reason": refused.reason, "action": refusal.action}
     if refused.template is not None:
         told[TEMPLATE] = str(refused.template.id)
     if refusal.action == "callback" and caller is not None:

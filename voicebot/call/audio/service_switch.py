@@ -267,7 +267,7 @@ class ServiceSwitch(FrameProcessor):
                 await branch.started.wait()
         except BaseException as error:
             branch.failed = True  # it can be prepared again with new processors
-            self._clean_up(branch)
+            self._start_cleaning(branch)
             # With Python 3.11, asyncio.timeout does not replace a subclass of CancelledError by TimeoutError.
             if isinstance(error, TimeoutError) or timeout.expired():
                 raise ServiceFailed(branch.spec.key, f"did not connect within {timeout_s:g} s") from error
@@ -281,18 +281,18 @@ class ServiceSwitch(FrameProcessor):
 
     async def _release(self, branch: Branch) -> None:
         preparing = branch.preparing
-        if preparing is not None and preparing is not asyncio.current_task():
+        if preparing is not None:
             # Its processors would outlive the call if it went on connecting.
             preparing.cancel()
             await asyncio.gather(preparing, return_exceptions=True)
-        self._clean_up(branch)
+        self._start_cleaning(branch)
         if branch.cleaning is not None:
             await asyncio.shield(branch.cleaning)
 
-    def _clean_up(self, branch: Branch) -> None:
+    def _start_cleaning(self, branch: Branch) -> None:
         """Close the sockets of a branch, once, in the background: a vendor may take long to close one."""
         if branch.pipeline is not None and branch.cleaning is None:
-            work = _cleaned_up(branch.pipeline, branch.spec.key)
+            work = _clean_up(branch.pipeline, branch.spec.key)
             branch.cleaning = self._background.start(work, name="releasing a service")
 
     async def _keep(self, frame: Frame, direction: FrameDirection) -> None:
@@ -331,7 +331,7 @@ class ServiceSwitch(FrameProcessor):
             await self.push_frame(frame, direction)
 
 
-async def _cleaned_up(pipeline: Pipeline, key: str) -> None:
+async def _clean_up(pipeline: Pipeline, key: str) -> None:
     try:
         await pipeline.cleanup()
     except Exception as error:  # noqa: BLE001 - a half-open socket of a vendor must not end the call
