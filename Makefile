@@ -6,6 +6,8 @@ UV := $(BIN)/uv
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 # Images of containers often set this; without compiled files each process compiles all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
+# Its other threads wait for work by using a core.
+export OPENBLAS_NUM_THREADS := 1
 
 # tests/conftest.py knows the expression of markers of `make test-long`.
 # A call, its caller and its vendors keep real time: what computes gets the processor only when they wait.

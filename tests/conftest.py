@@ -31,6 +31,7 @@ from db.embedded import EmbeddedServer
 from db.ids import new_id
 from db.migrate import migrate
 from db.pool import Database
+from tests.fork_server import ADDRESS, SERVER, forked_workers
 from tests.forked import ForkedChecks
 from tests.watchdog import LoopWatchdog
 from voicebot.authoring import check_pool
@@ -195,10 +196,14 @@ def no_slow_step(loop_watchdog: LoopWatchdog | None, request: pytest.FixtureRequ
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Choose the directory of the database server; the workers inherit it in the environment."""
-    if not hasattr(config, "workerinput"):
-        # The directory is made by the first test that needs it.
-        os.environ[_DIRECTORY] = str(Path(in_memory() or tempfile.gettempdir(), f"voicebot-tests-{new_id()}"))
+    """Choose the directory of the database server, and fork workers; they inherit it in the environment."""
+    if hasattr(config, "workerinput"):
+        SERVER.inherit(os.environ[ADDRESS])
+        return
+    # The directory is made by the first test that needs it.
+    os.environ[_DIRECTORY] = str(Path(in_memory() or tempfile.gettempdir(), f"voicebot-tests-{new_id()}"))
+    if config.option.tx:
+        config.option.tx = forked_workers(len(config.option.tx))
 
 
 @pytest.hookimpl(trylast=True)

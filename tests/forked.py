@@ -8,7 +8,6 @@ starts `python -m`. The processes that a forked process starts itself, such as w
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
 import os
 import runpy
 import signal
@@ -19,51 +18,16 @@ import threading
 from asyncio import StreamReader, StreamReaderProtocol
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.connection import wait as wait_for
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import BinaryIO
 
+from tests.fork_server import FORKS, SERVER
 from voicebot import supervisor
 from voicebot.authoring import check_pool, check_worker
 from voicebot.sandbox.demo import server as demo_server
-
-
-class _ForkServer(forkserver.ForkServer):
-    """The fork server of a test process, which the processes that are forked for it use too.
-
-    That of `multiprocessing` is not used by them: each would start one of its own.
-    """
-
-    _forkserver_address: str | None
-    _forkserver_alive_fd: int | None
-    _is_inherited = False
-
-    @property
-    def address(self) -> str:
-        """Where it listens."""
-        self.ensure_running()
-        assert self._forkserver_address is not None
-        return self._forkserver_address
-
-    def inherit(self, address: str) -> None:
-        """Use the fork server of another process."""
-        self._forkserver_address, self._is_inherited = address, True
-        # Each process passes one on; the server ends when that of the test process is closed.
-        self._forkserver_alive_fd = os.open(os.devnull, os.O_RDONLY)
-
-    def ensure_running(self) -> None:
-        """Start it, if it is not that of another process."""
-        if not self._is_inherited:
-            super().ensure_running()
-
-
-_SERVER = _ForkServer()
-_SERVER.set_forkserver_preload(["tests.preloaded"])
-forkserver.connect_to_new_process = _SERVER.connect_to_new_process
-_FORKS = multiprocessing.get_context("forkserver")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +92,7 @@ async def start(
     log: BinaryIO | None = None,
 ) -> Forked:
     """Start a module with arguments, as `python -m` does. ``log``, if any, takes its standard error."""
-    (out, child_out), (errors, child_errors) = (_FORKS.Pipe(duplex=False) for _ in range(2))
+    (out, child_out), (errors, child_errors) = (FORKS.Pipe(duplex=False) for _ in range(2))
     streams = (child_out, child_errors if log is None else _copy(log.fileno()))
     process = _process(module, arguments, environment, cwd, streams, stdin)
     # The first start waits until the fork server has imported the program.
@@ -181,7 +145,7 @@ class ForkedChecks(_Popen):
     def __init__(self, end: int) -> None:
         """Start it. ``end`` is the file descriptor of a socket, its input and output."""
         with socket.socket(fileno=os.dup(end)) as copy:
-            self._process = _FORKS.Process(target=_check, args=(copy,), daemon=True)
+            self._process = FORKS.Process(target=_check, args=(copy,), daemon=True)
             self._process.start()
 
 
@@ -246,8 +210,8 @@ def _process(
     stdin: str = "",
     passed: socket.socket | None = None,
 ) -> ForkServerProcess:
-    given = (_SERVER.address, module, list(arguments), dict(environment), cwd, streams, stdin, passed)
-    return _FORKS.Process(target=_run, args=given)
+    given = (SERVER.address, module, list(arguments), dict(environment), cwd, streams, stdin, passed)
+    return FORKS.Process(target=_run, args=given)
 
 
 def _run(
@@ -274,7 +238,7 @@ def _run(
     os.environ.update(environment)
     tempfile.tempdir = None  # as the environment says
     sys.argv[:] = [module, *arguments, *([] if passed is None else [str(passed.detach())])]
-    _SERVER.inherit(fork_server)
+    SERVER.inherit(fork_server)
     for starter, start_process in _STARTS:
         vars(starter)["start_process"] = start_process
     runpy.run_module(module, run_name="__main__", alter_sys=True)
