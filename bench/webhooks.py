@@ -11,8 +11,9 @@ yet, and are signed before the measurement.
 - ``late_percent``: audio of the live calls that came more than 20 ms late, during the webhooks;
 - ``cpu_ms_a_webhook``: CPU time of the server for one webhook, without live calls.
 
-With ``--status`` they are status callbacks instead: four of each call, each of them twice, in any order. At
-the end every call must have ended as its carrier said.
+With ``--status`` they are status callbacks instead: four of each call, each of them twice, in any order
+within two seconds, so that in every second about half of them are duplicates. At the end every call must have
+ended as its carrier said.
 
 The result is JSON on standard output.
 """
@@ -47,6 +48,8 @@ from voicebot.sandbox.carrier.webhooks import Webhooks, call_params
 from voicebot.sandbox.environment import TWILIO_ACCOUNT_SID, TWILIO_AUTH_TOKEN
 
 STATUSES = ("initiated", "ringing", "in-progress", "completed")
+DISORDER_S = 2.0
+"""How long before or after another callback of its call one may come, in seconds."""
 _SETUP_RATE = 100.0
 _FIRST_CALLER = 14155560000
 
@@ -81,12 +84,12 @@ async def measure(
         subject = Subject(pid=server.pid, carrier=Carrier(settings, NUMBER, CONVERSATIONS["density"]))
         stack.push_async_callback(subject.carrier.close)
         count = round(rate * seconds)
-        await _send(await make(settings, round(rate)), rate)  # what only the first ones pay
-        requests = await make(settings, count)
+        await _send(await make(settings, round(rate), rate), rate)  # what only the first ones pay
+        requests = await make(settings, count, rate)
         cpu_s = subject.cpu_s()
         alone = await _send(requests, rate)
         cpu_ms = 1000 * (subject.cpu_s() - cpu_s) / count
-        requests = await make(settings, count)
+        requests = await make(settings, count, rate)
         beside, late_percent = await _beside_calls(subject.carrier, calls, requests, rate)
         if statuses:
             await _check_ends(server)
@@ -141,7 +144,7 @@ def _form(settings: CarrierSettings, index: int, sid: str, status: str) -> dict[
     )
 
 
-async def _voices(settings: CarrierSettings, count: int) -> Requests:
+async def _voices(settings: CarrierSettings, count: int, _: float) -> Requests:
     """The voice webhooks of so many calls."""
     return await _signed(settings, settings.voice_path, _forms(settings, count), "<Stream")
 
@@ -150,12 +153,14 @@ def _forms(settings: CarrierSettings, count: int) -> Sequence[Mapping[str, str]]
     return [_form(settings, index, new_sid("CA"), "ringing") for index in range(count)]
 
 
-async def _statuses(settings: CarrierSettings, count: int) -> Requests:
-    """Status callbacks of calls that have come in: each status twice, in any order."""
+async def _statuses(settings: CarrierSettings, count: int, rate: float) -> Requests:
+    """Status callbacks of calls that have come in: each status twice, in any order within `DISORDER_S`."""
     voices = _forms(settings, max(1, count // (2 * len(STATUSES))))
     await _send(await _signed(settings, settings.voice_path, voices, "<Stream"), _SETUP_RATE)
     forms = [{**form, "CallStatus": status} for form in voices for status in STATUSES for _ in range(2)]
-    random.Random(count).shuffle(forms)
+    moves = random.Random(count)
+    places = {at: at + moves.uniform(0, DISORDER_S * rate) for at in range(len(forms))}
+    forms = [forms[at] for at in sorted(places, key=places.__getitem__)]
     return await _signed(settings, settings.voice_path.rpartition("/")[0] + "/status", forms, "")
 
 
