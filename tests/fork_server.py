@@ -15,11 +15,15 @@ import sys
 from collections.abc import Mapping, Sequence
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 ADDRESS = "VOICEBOT_TEST_FORK_SERVER"
 """The environment variable by which the workers of a session know where it listens."""
 
-_LAUNCH = "from tests.fork_server import launch_worker; launch_worker()"
+_ROOT = str(Path(__file__).parents[1])
+_LAUNCH = (
+    f"import sys; sys.path.insert(0, {_ROOT!r}); from tests.fork_server import launch_worker; launch_worker()"
+)
 
 
 class _ForkServer(forkserver.ForkServer):
