@@ -31,7 +31,7 @@ from db.embedded import EmbeddedServer
 from db.ids import new_id
 from db.migrate import migrate
 from db.pool import Database
-from tests.fork_server import ADDRESS, SERVER, forked_workers
+from tests.fork_server import ACCESS, SERVER, forked_workers
 from tests.forked import ForkedChecks
 from tests.watchdog import LoopWatchdog
 from voicebot.authoring import check_pool
@@ -198,7 +198,7 @@ def no_slow_step(loop_watchdog: LoopWatchdog | None, request: pytest.FixtureRequ
 def pytest_configure(config: pytest.Config) -> None:
     """Choose the directory of the database server, and fork workers; they inherit it in the environment."""
     if hasattr(config, "workerinput"):
-        SERVER.inherit(os.environ[ADDRESS])
+        SERVER.inherit(os.environ[ACCESS])
         return
     # The directory is made by the first test that needs it.
     os.environ[_DIRECTORY] = str(Path(in_memory() or tempfile.gettempdir(), f"voicebot-tests-{new_id()}"))

@@ -17,8 +17,8 @@ from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-ADDRESS = "VOICEBOT_TEST_FORK_SERVER"
-"""The environment variable by which the workers of a session know where it listens."""
+ACCESS = "VOICEBOT_TEST_FORK_SERVER"
+"""The environment variable by which the workers of a session know how to reach it."""
 
 _ROOT = str(Path(__file__).parents[1])
 _LAUNCH = (
@@ -34,18 +34,19 @@ class _ForkServer(forkserver.ForkServer):
 
     _forkserver_address: str | None
     _forkserver_alive_fd: int | None
+    _forkserver_authkey: bytes | None = None
     _is_inherited = False
 
     @property
-    def address(self) -> str:
-        """Where it listens."""
+    def access(self) -> str:
+        """The key that it requires from Python 3.14 on, and where it listens."""
         self.ensure_running()
-        assert self._forkserver_address is not None
-        return self._forkserver_address
+        return f"{(self._forkserver_authkey or b'').hex()}:{self._forkserver_address}"
 
-    def inherit(self, address: str) -> None:
+    def inherit(self, access: str) -> None:
         """Use the fork server of another process."""
-        self._forkserver_address, self._is_inherited = address, True
+        key, _, self._forkserver_address = access.partition(":")
+        self._forkserver_authkey, self._is_inherited = bytes.fromhex(key) or None, True
         # Each process passes one on; the server ends when that of its first process is closed.
         self._forkserver_alive_fd = os.open(os.devnull, os.O_RDONLY)
 
@@ -63,14 +64,14 @@ FORKS = multiprocessing.get_context("forkserver")
 
 def forked_workers(count: int) -> Sequence[str]:
     """Start the fork server; return the specifications of xdist (``--tx``) for workers forked from it."""
-    os.environ[ADDRESS] = SERVER.address
+    os.environ[ACCESS] = SERVER.access
     return [f"popen//python={shlex.join((sys.executable, '-c', _LAUNCH))}"] * count
 
 
 def launch_worker() -> None:
     """Stand in this process for a worker of xdist: fork one with its standard streams, and wait for it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the worker is interrupted itself
-    SERVER.inherit(os.environ[ADDRESS])
+    SERVER.inherit(os.environ[ACCESS])
     streams = [Connection(os.dup(number), writable=number > 0, readable=number == 0) for number in range(3)]
     worker = FORKS.Process(target=_work, args=(dict(os.environ), *streams))
     worker.start()

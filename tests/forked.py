@@ -210,7 +210,7 @@ def _process(
     stdin: str = "",
     passed: socket.socket | None = None,
 ) -> ForkServerProcess:
-    given = (SERVER.address, module, list(arguments), dict(environment), cwd, streams, stdin, passed)
+    given = (SERVER.access, module, list(arguments), dict(environment), cwd, streams, stdin, passed)
     return FORKS.Process(target=_run, args=given)
 
 
