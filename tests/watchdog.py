@@ -30,6 +30,7 @@ MAX_STEP_S = 0.05
 """CPU time that one step may take."""
 
 _FRESH_S = 0.005
+"""How old the last reading of the CPU time may be when a step begins, in seconds."""
 
 _NOT_COUNTED = ("/tests/", "/voicebot/sandbox/", "/pytest_asyncio/", "/_pytest/", "/bench/")
 _START = frozenset({"Server.serve", "LifespanOn.main"})
