@@ -6,7 +6,7 @@ UV := $(BIN)/uv
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 # Images of containers often set this; without compiled files each process compiles all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
-# Its other threads wait for work by using a core.
+# The other threads of numpy's OpenBLAS would wait for work by using a core.
 export OPENBLAS_NUM_THREADS := 1
 
 # tests/conftest.py knows the expression of markers of `make test-long`.

@@ -1,6 +1,6 @@
 """Run modules as programs, and the process for checks, without importing them each time.
 
-A fork server that has imported the program is forked for each process, which saves seconds each time.
+``tests.fork_server`` is forked for each process, which saves seconds each time.
 Arguments, environment, working directory, standard streams, signals and exit status are as when a shell
 starts `python -m`. The processes that a forked process starts itself, such as workers, are forked too.
 """

@@ -7,7 +7,7 @@ coroutine: public API only. What protocols do outside of tasks, such as parsing 
 bench/stall.py measures it.
 
 There are millions of steps, and a call of ``time.thread_time`` takes as long as a short one. It is called
-before a step only if the last call is some ms ago, and after it only if the clock says that the step may have
+before a step only if the last call is a ms ago, and after it only if the clock says that the step may have
 been too long. What the thread may have used between the last call and the step counts in favour of the step.
 
 Steps of the tests themselves and of the sandbox do not count, and neither does the garbage collector, whose
@@ -29,7 +29,7 @@ from typing import Any
 MAX_STEP_S = 0.05
 """CPU time that one step may take."""
 
-_FRESH_S = 0.005
+_FRESH_S = 0.001
 """How old the last reading of the CPU time may be when a step begins, in seconds."""
 
 _NOT_COUNTED = ("/tests/", "/voicebot/sandbox/", "/pytest_asyncio/", "/_pytest/", "/bench/")
@@ -86,9 +86,9 @@ class LoopWatchdog:
 
     def _on_collection(self, phase: str, _: dict[str, int]) -> None:
         if phase == "start":
-            self._collecting_since = time.perf_counter()
+            self._collecting_since = time.thread_time()
         else:
-            self._collecting_s += time.perf_counter() - self._collecting_since
+            self._collecting_s += time.thread_time() - self._collecting_since
 
 
 class _Watched(Coroutine[Any, Any, Any]):
