@@ -5,7 +5,7 @@ xdist) names its directory and removes it.
 
 A test whose rows are all in accounts of its own uses `shared_dsn` and `shared_database`, which all tests of
 the worker have in common. A test that needs an empty database, or that counts across accounts, uses `dsn` and
-`database`: a clone of the migrated database, dropped after the test.
+`database` (`tests/empty_databases.py`); one that changes the schema uses `new_database`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -31,6 +31,7 @@ from db.embedded import EmbeddedServer
 from db.ids import new_id
 from db.migrate import migrate
 from db.pool import Database
+from tests.empty_databases import EmptyDatabases, NewDatabase
 from tests.fork_server import ACCESS, SERVER, forked_workers
 from tests.forked import ForkedChecks
 from tests.watchdog import LoopWatchdog
@@ -40,9 +41,6 @@ if sys.platform != "win32":
     import uvloop
 
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())  # the server's loop, and a fifth less CPU time
-
-NewDatabase = Callable[[], contextlib.AbstractAsyncContextManager[str]]
-"""Makes a database; the DSN of the context is valid until its end."""
 
 _DIRECTORY = "VOICEBOT_TEST_SERVER_DIR"
 _MIGRATED = "migrated"
@@ -170,28 +168,37 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--loop-watchdog", action="store_true", help=text)
 
 
+_WATCHED = ("api", "calls")
+"""Directories of the tests that the watchdog judges. Others start no server that these use: a `conftest.py`
+is for its own directory. They use parts of a server that has not prepared what it imports and compiles."""
+
+_WATCHDOG = LoopWatchdog()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Watch the tasks that begin in the test, if it is judged: to watch all of them costs a tenth more."""
+    _WATCHDOG.is_watching = item.path.parent.name in _WATCHED
+
+
 @pytest.fixture(scope="session", autouse=True)
 async def loop_watchdog(pytestconfig: pytest.Config) -> AsyncIterator[LoopWatchdog | None]:
     """The watchdog over the event loop of all tests, if it is on."""
     if not pytestconfig.getoption("--loop-watchdog"):
         yield None
         return
-    watchdog = LoopWatchdog()
-    uninstall = watchdog.install(asyncio.get_running_loop())
-    yield watchdog
+    uninstall = _WATCHDOG.install(asyncio.get_running_loop())
+    yield _WATCHDOG
     uninstall()
 
 
 @pytest.fixture(autouse=True)
 def no_slow_step(loop_watchdog: LoopWatchdog | None, request: pytest.FixtureRequest) -> Iterator[None]:
-    """Fail the test of the API or of calls in which a step took too much CPU time.
-
-    Other tests use parts of a server that has not prepared what it imports and compiles at its start.
-    """
+    """Fail the test of the API or of calls in which a step took too much CPU time."""
     yield
     if loop_watchdog is not None and loop_watchdog.slow:
         slow, loop_watchdog.slow = loop_watchdog.slow, []
-        if request.path.parent.name in ("api", "calls"):
+        if request.path.parent.name in _WATCHED:
             pytest.fail("\n\n".join(slow), pytrace=False)
 
 
@@ -272,11 +279,25 @@ async def shared_database(shared_dsn: str) -> AsyncIterator[Database]:
         await opened.close()
 
 
+@pytest.fixture(scope="session")
+async def empty_databases(new_database: NewDatabase) -> AsyncIterator[EmptyDatabases]:
+    """The database that tests of this worker use one after the other."""
+    databases = EmptyDatabases(new_database)
+    yield databases
+    await databases.close()
+
+
 @pytest.fixture
-async def dsn(new_database: NewDatabase) -> AsyncIterator[str]:
-    """DSN of a new, migrated database."""
-    async with new_database() as dsn:
-        yield dsn
+async def empty_database(empty_databases: EmptyDatabases) -> AsyncIterator[Database]:
+    """Pool on a migrated database that is empty."""
+    async with empty_databases.lend() as lent:
+        yield lent
+
+
+@pytest.fixture
+def dsn(empty_database: Database) -> str:
+    """DSN of a migrated database that is empty."""
+    return empty_database.dsn
 
 
 @pytest.fixture
@@ -286,13 +307,9 @@ def database_url(dsn: str) -> str:
 
 
 @pytest.fixture
-async def database(dsn: str) -> AsyncIterator[Database]:
-    """Pool on a new, migrated database."""
-    opened = await Database.connect(dsn)
-    try:
-        yield opened
-    finally:
-        await opened.close()
+def database(empty_database: Database) -> Database:
+    """Pool on a migrated database that is empty."""
+    return empty_database
 
 
 def in_memory() -> str | None:

@@ -23,6 +23,7 @@ import time
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
 from dataclasses import dataclass, field
+from functools import cache
 from types import CodeType, TracebackType
 from typing import Any
 
@@ -40,6 +41,8 @@ _START = frozenset({"Server.serve", "LifespanOn.main"})
 class LoopWatchdog:
     """Measures the steps of the tasks of one event loop."""
 
+    is_watching: bool = True
+    """Whether tasks that begin are watched, to their ends."""
     slow: list[str] = field(default_factory=list)
     """A description of each step that took too long."""
     _read_at: float = 0.0
@@ -53,8 +56,9 @@ class LoopWatchdog:
         def factory(
             loop: asyncio.AbstractEventLoop, coroutine: Any, context: Context | None = None
         ) -> asyncio.Task[Any]:
-            watched = _Watched(coroutine, self) if _is_counted(coroutine) else coroutine
-            return asyncio.Task(watched, loop=loop, context=context)
+            if self.is_watching and _is_counted(getattr(coroutine, "cr_code", None)):
+                coroutine = _Watched(coroutine, self)
+            return asyncio.Task(coroutine, loop=loop, context=context)
 
         before = loop.get_task_factory()
         loop.set_task_factory(factory)
@@ -119,8 +123,8 @@ class _Watched(Coroutine[Any, Any, Any]):
         return self._coroutine.__await__()
 
 
-def _is_counted(coroutine: Any) -> bool:
-    code: CodeType | None = getattr(coroutine, "cr_code", None)
+@cache
+def _is_counted(code: CodeType | None) -> bool:
     if code is None or code.co_qualname in _START:
         return False
     return not any(part in code.co_filename for part in _NOT_COUNTED)

@@ -8,8 +8,8 @@ from itertools import count
 import pytest
 
 from db.pool import Database
-from tests.conftest import NewDatabase
 from tests.db.seed import SeededAccount, seed_account
+from tests.empty_databases import NewDatabase, opened
 
 _NUMBERS = count(4_156_000_000)  # none that a test names itself
 
@@ -17,12 +17,8 @@ _NUMBERS = count(4_156_000_000)  # none that a test names itself
 @pytest.fixture(scope="module")
 async def module_database(new_database: NewDatabase) -> AsyncIterator[Database]:
     """Pool on a new, migrated database of a module whose tests look at their own accounts."""
-    async with new_database() as dsn:
-        opened = await Database.connect(dsn)
-        try:
-            yield opened
-        finally:
-            await opened.close()
+    async with opened(new_database) as database:
+        yield database
 
 
 @pytest.fixture

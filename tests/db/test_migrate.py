@@ -1,5 +1,6 @@
 import asyncio
 import sys
+from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import asyncpg
@@ -10,6 +11,7 @@ from db.errors import DatabaseUnavailable, MigrationError
 from db.migrate import Migration, migrate, migrations
 from db.pool import Database
 from tests.db.seed import make_event, seed_account
+from tests.empty_databases import NewDatabase
 
 FIRST = Migration(version=1, name="first", sql="CREATE TABLE first (id int)")
 SECOND = Migration(
@@ -19,12 +21,13 @@ BROKEN = Migration(version=2, name="broken", sql="CREATE TABLE half (id int); SE
 
 
 @pytest.fixture
-async def empty(dsn: str) -> str:
+async def empty(new_database: NewDatabase) -> AsyncIterator[str]:
     """The DSN of a database without a schema."""
-    connection = await asyncpg.connect(dsn)
-    await connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
-    await connection.close()
-    return dsn
+    async with new_database() as dsn:
+        connection = await asyncpg.connect(dsn)
+        await connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+        await connection.close()
+        yield dsn
 
 
 async def tables(dsn: str) -> set[str]:

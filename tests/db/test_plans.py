@@ -61,9 +61,17 @@ from tests.db.seed import (
     seed_account,
     webhook,
 )
+from tests.empty_databases import NewDatabase, opened
 
 MINUTE = timedelta(minutes=1)
 END = CallEnd(ended_by="caller", end_reason="hangup", outcome=None, ended_at=NOON)
+
+
+@pytest.fixture
+async def database(new_database: NewDatabase) -> AsyncIterator[Database]:
+    """A database of the test alone: plans depend on statistics, and blocks on rows that were deleted."""
+    async with opened(new_database) as database:
+        yield database
 
 
 class RolledBack(Exception):
