@@ -10,7 +10,8 @@ unexport PYTHONDONTWRITEBYTECODE
 export OPENBLAS_NUM_THREADS := 1
 
 # tests/conftest.py knows the expression of markers of `make test-long`.
-# A call, its caller and its vendors keep real time: what computes gets the processor only when they wait.
+# A call, its caller and its vendors keep real time: what computes gets the processor only when they wait. Five
+# workers that mostly wait, and two that compute, are done at about the same time.
 LONG = $(BIN)/pytest -m "$(MARKERS)" --hypothesis-profile long --loop-watchdog
 COMPUTING := $(addprefix tests/,architecture call db dispatch handlers providers sync templates) \
 	$(addprefix tests/sandbox/test_,audio.py model.py model_instructions.py model_results.py speech.py) \
@@ -40,7 +41,7 @@ test-all: long-run ## run what `make test` and `make test-long` run, each test o
 
 long-run: $(VENV)/.installed-dev
 	@nice -n 10 $(LONG) -n 2 -o timeout=1500 $(COMPUTING) $(PYTEST_ARGS) >$(VENV)/computing.log 2>&1 & \
-	computing=$$!; failed=; $(LONG) $(COMPUTING:%=--ignore=%) $(PYTEST_ARGS) || failed=1; \
+	computing=$$!; failed=; $(LONG) -n 5 $(COMPUTING:%=--ignore=%) $(PYTEST_ARGS) || failed=1; \
 	wait $$computing || failed=1; cat $(VENV)/computing.log; test -z "$$failed"
 
 lint: $(VENV)/.installed-dev ## style, strict types and import contracts

@@ -92,7 +92,7 @@ async def start(
     log: BinaryIO | None = None,
 ) -> Forked:
     """Start a module with arguments, as `python -m` does. ``log``, if any, takes its standard error."""
-    (out, child_out), (errors, child_errors) = (FORKS.Pipe(duplex=False) for _ in range(2))
+    (out, child_out), (errors, child_errors) = (FORKS.Pipe() for _ in range(2))
     streams = (child_out, child_errors if log is None else _copy(log.fileno()))
     process = _process(module, arguments, environment, cwd, streams, stdin)
     # The first start waits until the fork server has imported the program.
@@ -192,12 +192,16 @@ def _copy(descriptor: int) -> Connection:
     return Connection(os.dup(descriptor), readable=False)
 
 
-async def _reader(pipe: Connection) -> StreamReader:
-    """Read what comes through a pipe."""
+async def _reader(connection: Connection) -> StreamReader:
+    """Read what comes through a connection, which is a socket.
+
+    uvloop closes a pipe that it reads, and then its descriptor again: another thread may have opened it
+    meanwhile.
+    """
     reader = StreamReader()
-    with pipe:
-        end = os.fdopen(os.dup(pipe.fileno()), "rb", buffering=0)
-    await asyncio.get_running_loop().connect_read_pipe(lambda: StreamReaderProtocol(reader), end)
+    with connection:
+        end = socket.socket(fileno=os.dup(connection.fileno()))
+    await asyncio.get_running_loop().create_connection(lambda: StreamReaderProtocol(reader), sock=end)
     return reader
 
 

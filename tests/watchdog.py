@@ -56,7 +56,7 @@ class LoopWatchdog:
         def factory(
             loop: asyncio.AbstractEventLoop, coroutine: Any, context: Context | None = None
         ) -> asyncio.Task[Any]:
-            if self.is_watching and _is_counted(getattr(coroutine, "cr_code", None)):
+            if self.is_watching and _is_counted(coroutine):
                 coroutine = _Watched(coroutine, self)
             return asyncio.Task(coroutine, loop=loop, context=context)
 
@@ -123,11 +123,14 @@ class _Watched(Coroutine[Any, Any, Any]):
         return self._coroutine.__await__()
 
 
+def _is_counted(coroutine: Any) -> bool:
+    code: CodeType | None = getattr(coroutine, "cr_code", None)
+    return code is not None and code.co_qualname not in _START and _is_server(code.co_filename)
+
+
 @cache
-def _is_counted(code: CodeType | None) -> bool:
-    if code is None or code.co_qualname in _START:
-        return False
-    return not any(part in code.co_filename for part in _NOT_COUNTED)
+def _is_server(file: str) -> bool:
+    return not any(part in file for part in _NOT_COUNTED)
 
 
 def _place(coroutine: Any) -> str:
