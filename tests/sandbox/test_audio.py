@@ -196,7 +196,7 @@ def test_one_voice_saying_much_stays_one_voice() -> None:
     """Questions, statements and short answers of one voice are one voice."""
     texts = [
         GREETING,
-        "Sure.",
+        "Yes, sure.",
         BILLING,
         "What else can I do for you?",
         "I am sorry, I did not understand that.",
