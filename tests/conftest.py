@@ -169,15 +169,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 _WATCHED = ("api", "calls")
-"""Directories of the tests that the watchdog judges. Others start no server that these use: a `conftest.py`
-is for its own directory. They use parts of a server that has not prepared what it imports and compiles."""
+"""Directories of the tests that the watchdog judges. Others use parts of a server that has not prepared what
+it imports and compiles; they start no server that these use, since a `conftest.py` is for its own directory.
+"""
 
 _WATCHDOG = LoopWatchdog()
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Watch the tasks that begin in the test, if it is judged: to watch all of them costs a tenth more."""
+    """Watch the tasks that begin in a test that is judged; to watch those of others would take time."""
     _WATCHDOG.is_watching = item.path.parent.name in _WATCHED
 
 
