@@ -10,7 +10,8 @@ import pytest
 
 from db import bridged_calls, calls, carrier_calls, events
 from db.call_ends import EndWithEvent, Finished, finish_unanswered
-from db.calls import CallRecord
+from db.calls import CallRecord, CarrierStatus
+from db.carrier_calls import ReportedCall
 from db.pool import Database
 from tests.api.server_fixture import (
     AUTH_TOKEN,
@@ -206,6 +207,27 @@ async def test_a_terminal_status_wins(twilio: Twilio, database: Database) -> Non
         assert (await twilio.post("status", CallStatus=late)).response.status_code == 204
     await asyncio.sleep(3 * IMPATIENT.others_s)
     assert await call_of(twilio, database) == call
+
+
+async def test_a_status_that_overtakes_its_call_ends_it(
+    twilio: Twilio, server: RunningServer, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A caller who hangs up while the voice webhook is under way leaves no ringing call."""
+    writer, stored, is_made = server.app_state.status_writer, list[str](), asyncio.Event()
+    store = writer.store
+
+    async def late(carrier: str, carrier_call_id: str, status: CarrierStatus) -> ReportedCall | None:
+        stored.append(carrier_call_id)
+        if stored.count(carrier_call_id) > 1:
+            await is_made.wait()
+        return await store(carrier, carrier_call_id, status)
+
+    monkeypatch.setattr(writer, "store", late)
+    assert (await twilio.post("status", CallStatus="completed")).response.status_code == 204
+    await twilio.post("voice")
+    is_made.set()
+    call = await ended(twilio, database)
+    assert (call.ended_by, call.end_reason) == ("caller", "hangup")
 
 
 async def test_a_call_that_could_not_be_ended_is_ended_by_a_repetition(

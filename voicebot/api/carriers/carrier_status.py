@@ -36,6 +36,8 @@ async def status(request: CarrierRequest) -> WebhookReply:
     try:
         call = await _record(request, report)
     except NotFound:
+        if report.terminal:
+            request.app.background.start(_end_overtaken(request, report), name="end of an unknown call")
         return NO_CONTENT
     if call is not None and report.terminal and call.status != "ended":
         closing = _close(request.app, call, request.name, report.carrier_call_id)
@@ -55,6 +57,20 @@ async def _record(request: CarrierRequest, report: CallStatus) -> ReportedCall |
             raise
         await dialled(request, report.carrier_call_id)
         return await request.app.status_writer.store(*status)
+
+
+async def _end_overtaken(request: CarrierRequest, report: CallStatus) -> None:
+    """End a call whose end was reported before the webhook that makes it was done.
+
+    A caller may hang up while that webhook waits for the database, in this process or another one.
+    """
+    await asyncio.sleep(request.app.grace.own_s)
+    try:
+        call = await _record(request, report)
+    except NotFound:
+        return
+    if call is not None and call.status != "ended":
+        await _close(request.app, call, request.name, report.carrier_call_id)
 
 
 async def _close(app: AppState, call: ReportedCall, carrier: str, carrier_call_id: str) -> None:
