@@ -1,7 +1,7 @@
 """``EmptyDatabases``: gives a worker's tests an empty, migrated database, one after the other the same one.
 
 Cloning and dropping a database takes 30 ms of CPU time, and each new connection to it as much again until it
-has read the catalogue and planned what a test asks. Deleting the rows that a test has written takes a fifth.
+has read the catalogue and planned what a test asks. Deleting the rows that a test has written takes 6 ms.
 """
 
 from __future__ import annotations
@@ -93,9 +93,9 @@ class _Reused:
         return LentDatabase(self._database.pool, self._database.dsn)
 
     async def was_emptied(self) -> bool:
-        """Delete what a test has written, unless it has left a connection, or large tables."""
+        """Delete what a test has written, unless it has left or cut a connection, or left large tables."""
         pool = self._database.pool
-        if pool.is_closing() or pool.get_idle_size() < pool.get_size():
+        if self._cleaner.is_closed() or pool.get_idle_size() < pool.get_size():
             return False
         if not await self._cleaner.fetchval(_IS_REUSABLE, pool.get_size() + 1, _MOST_BYTES):
             return False

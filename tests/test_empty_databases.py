@@ -58,8 +58,22 @@ async def test_a_database_to_which_something_is_connected_is_dropped(databases: 
         await left.execute("SELECT 1")
 
 
+async def test_a_database_whose_connections_were_cut_is_dropped(databases: EmptyDatabases) -> None:
+    """A test may cut every connection to its database; the next test has another one."""
+    async with databases.lend() as first:
+        other = await asyncpg.connect(first.dsn)
+        await other.execute(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        await other.close()
+    async with databases.lend() as second:
+        assert second.dsn != first.dsn
+        await second.ping()
+
+
 async def test_a_database_with_a_large_table_is_dropped(databases: EmptyDatabases) -> None:
-    """Rows that were deleted take place until a table is vacuumed, so that another database is used."""
+    """Deleted rows take space until a table is vacuumed; the next test has another database."""
     async with databases.lend() as first:
         await first.execute(
             "INSERT INTO accounts (id, name) SELECT gen_random_uuid(), 'Acme' FROM generate_series(1, 5000)"

@@ -37,7 +37,7 @@ async def status(request: CarrierRequest) -> WebhookReply:
         call = await _record(request, report)
     except NotFound:
         if report.terminal:
-            request.app.background.start(_end_overtaken(request, report), name="end of an unknown call")
+            request.app.background.start(_end_when_stored(request, report), name="end of an unknown call")
         return NO_CONTENT
     if call is not None and report.terminal and call.status != "ended":
         closing = _close(request.app, call, request.name, report.carrier_call_id)
@@ -59,7 +59,7 @@ async def _record(request: CarrierRequest, report: CallStatus) -> ReportedCall |
         return await request.app.status_writer.store(*status)
 
 
-async def _end_overtaken(request: CarrierRequest, report: CallStatus) -> None:
+async def _end_when_stored(request: CarrierRequest, report: CallStatus) -> None:
     """End a call whose end was reported before the webhook that makes it was done.
 
     A caller may hang up while that webhook waits for the database, in this process or another one.
